@@ -1,0 +1,3 @@
+//! ftpsd: the FTPS daemon for small Linux devices. ARCHITECTURE.md has the map.
+
+pub mod proto;

@@ -1,0 +1,246 @@
+//! Lines of LIST, NLST, MLSD and MLST (RFC 959, RFC 3659 section 7).
+
+use std::fmt::Write;
+
+use time::{Month, OffsetDateTime};
+
+use super::parameters::{Facts, Right, Rights};
+
+/// How LIST, NLST and MLSD differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// LIST: as `ls -l` prints it.
+    Long,
+    /// NLST: names, each after this prefix.
+    Names,
+    /// MLSD: facts and names.
+    Facts(Facts),
+}
+
+/// What clients may see of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A device, FIFO or socket: shown, never opened.
+    Special,
+}
+
+/// What is known of a directory entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// File, directory or neither.
+    pub kind: Kind,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds since 1970 in UTC.
+    pub modified: i64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Hard links.
+    pub links: u64,
+}
+
+const HALF_A_YEAR: i64 = 182 * 24 * 3600;
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
+/// Appends the LIST line. A time more than half a year from `now` (seconds since 1970), either
+/// way, shows its year in place of the hour.
+pub fn long_line(name: &[u8], entry: &Entry, now: i64, lines: &mut Vec<u8>) {
+    let mut text = String::with_capacity(64);
+    text.push(match entry.kind {
+        Kind::File => '-',
+        Kind::Directory => 'd',
+        Kind::Special => 's',
+    });
+    for shift in [6, 3, 0] {
+        let bits = entry.mode >> shift;
+        text.push(if bits & 4 == 0 { '-' } else { 'r' });
+        text.push(if bits & 2 == 0 { '-' } else { 'w' });
+        text.push(if bits & 1 == 0 { '-' } else { 'x' });
+    }
+    let when = moment(entry.modified);
+    let month = MONTHS
+        .get(usize::from(u8::from(when.month())).saturating_sub(1))
+        .unwrap_or(&"Jan");
+    // Writing to a String cannot fail.
+    let _ = write!(
+        text,
+        " {:>3} ftp      ftp      {:>12} {month} {:>2} ",
+        entry.links,
+        entry.size,
+        when.day()
+    );
+    let _ = if entry.modified.abs_diff(now) <= HALF_A_YEAR.unsigned_abs() {
+        write!(text, "{:02}:{:02} ", when.hour(), when.minute())
+    } else {
+        write!(text, "{:>5} ", when.year())
+    };
+    lines.extend_from_slice(text.as_bytes());
+    push_name(name, lines);
+    lines.extend_from_slice(b"\r\n");
+}
+
+/// Appends the facts and the name as MLSD and MLST have them, without a line end.
+pub fn facts_line(name: &[u8], entry: &Entry, facts: Facts, rights: Rights, line: &mut Vec<u8>) {
+    let mut text = String::with_capacity(80);
+    if facts.has(0) {
+        text.push_str(match entry.kind {
+            Kind::File => "type=file;",
+            Kind::Directory => "type=dir;",
+            Kind::Special => "type=OS.unix=special;",
+        });
+    }
+    if facts.has(1) && entry.kind == Kind::File {
+        let _ = write!(text, "size={};", entry.size);
+    }
+    if facts.has(2) {
+        text.push_str("modify=");
+        text.push_str(&timestamp(entry.modified));
+        text.push(';');
+    }
+    if facts.has(3) {
+        text.push_str("perm=");
+        text.push_str(&permissions(entry.kind, rights));
+        text.push(';');
+    }
+    if facts.has(4) {
+        let _ = write!(text, "UNIX.mode={:04o};", entry.mode & 0o7777);
+    }
+    text.push(' ');
+    line.extend_from_slice(text.as_bytes());
+    push_name(name, line);
+}
+
+/// Appends a name, its line ends made harmless: a file called `a\r\nb` must not look like two.
+pub fn push_name(name: &[u8], line: &mut Vec<u8>) {
+    line.extend(name.iter().map(|&byte| match byte {
+        b'\r' | b'\n' | 0 => b'?',
+        other => other,
+    }));
+}
+
+/// `YYYYMMDDHHMMSS` in UTC (RFC 3659 section 2.3) of seconds since 1970.
+pub fn timestamp(seconds: i64) -> String {
+    let when = moment(seconds);
+    format!(
+        "{:04}{:02}{:02}{:02}{:02}{:02}",
+        when.year(),
+        u8::from(when.month()),
+        when.day(),
+        when.hour(),
+        when.minute(),
+        when.second()
+    )
+}
+
+/// The letters of the perm fact (RFC 3659 section 7.5.5).
+fn permissions(kind: Kind, rights: Rights) -> String {
+    let letters: &[(char, Right)] = match kind {
+        Kind::File => &[
+            ('a', Right::Append),
+            ('d', Right::Delete),
+            ('f', Right::Rename),
+            ('r', Right::Read),
+            ('w', Right::Overwrite),
+        ],
+        Kind::Directory => &[
+            ('c', Right::Write),
+            ('d', Right::Delete),
+            ('f', Right::Rename),
+            ('l', Right::List),
+            ('m', Right::Mkdir),
+            ('p', Right::Delete),
+        ],
+        Kind::Special => &[('d', Right::Delete), ('f', Right::Rename)],
+    };
+    let enter = (kind == Kind::Directory).then_some('e');
+    letters
+        .iter()
+        .filter(|(_, right)| rights.allow(*right))
+        .map(|(letter, _)| *letter)
+        .chain(enter)
+        .collect()
+}
+
+/// The moment, or the nearest one that four digits of year can name.
+fn moment(seconds: i64) -> OffsetDateTime {
+    match OffsetDateTime::from_unix_timestamp(seconds) {
+        Ok(moment) if (0..=9999).contains(&moment.year()) => moment,
+        Ok(_) | Err(_) => {
+            let day = if seconds < 0 {
+                time::Date::from_calendar_date(0, Month::January, 1)
+            } else {
+                time::Date::from_calendar_date(9999, Month::December, 31)
+            };
+            day.map_or(OffsetDateTime::UNIX_EPOCH, |day| {
+                day.midnight().assume_utc()
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: Entry = Entry {
+        kind: Kind::File,
+        size: 5_000_000_000,
+        modified: 1_700_000_000,
+        mode: 0o100_640,
+        links: 1,
+    };
+
+    fn long(name: &[u8], entry: &Entry, now: i64) -> String {
+        let mut lines = Vec::new();
+        long_line(name, entry, now, &mut lines);
+        String::from_utf8_lossy(&lines).into_owned()
+    }
+
+    #[test]
+    fn a_recent_file_shows_its_hour_and_an_old_one_its_year() {
+        assert_eq!(
+            long(b"a b", &FILE, FILE.modified + 60),
+            "-rw-r-----   1 ftp      ftp        5000000000 Nov 14 22:13 a b\r\n"
+        );
+        for now in [0, FILE.modified + HALF_A_YEAR + 1, 4_000_000_000] {
+            assert_eq!(
+                long(b"a", &FILE, now),
+                "-rw-r-----   1 ftp      ftp        5000000000 Nov 14  2023 a\r\n"
+            );
+        }
+    }
+
+    #[test]
+    fn times_beyond_2038_and_beyond_reason() {
+        assert_eq!(timestamp(2_524_608_000), "20500101000000");
+        assert_eq!(timestamp(-1), "19691231235959");
+        assert_eq!(timestamp(i64::MAX), "99991231000000");
+        assert_eq!(timestamp(i64::MIN), "00000101000000");
+    }
+
+    #[test]
+    fn facts_follow_the_choice_and_the_rights() {
+        let line = |facts, rights| {
+            let mut line = Vec::new();
+            facts_line(b"x", &FILE, facts, rights, &mut line);
+            String::from_utf8(line).unwrap()
+        };
+        assert_eq!(
+            line(Facts::ALL, Rights::FULL),
+            "type=file;size=5000000000;modify=20231114221320;perm=adfrw;UNIX.mode=0640; x"
+        );
+        assert_eq!(line(Facts::parse(b"perm"), Rights::READ_ONLY), "perm=r; x");
+        assert_eq!(line(Facts::parse(b""), Rights::FULL), " x");
+    }
+
+    #[test]
+    fn a_name_cannot_forge_a_line() {
+        assert!(long(b"a\r\n-rw", &FILE, 0).ends_with(" a??-rw\r\n"));
+    }
+}

@@ -1,0 +1,13 @@
+//! The protocol, pure: bytes and values in, values out. No I/O, no clock, no log, no
+//! configuration; a test reads the `use` lines and refuses them.
+
+pub mod ascii;
+pub mod command;
+pub mod hostport;
+pub mod line;
+pub mod listing;
+pub mod outcome;
+pub mod parameters;
+pub mod path;
+pub mod reply;
+pub mod session;

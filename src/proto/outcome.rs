@@ -1,0 +1,264 @@
+//! How work ended, and the one table from that to a reply (RFC 959 section 5.4, RFC 4217).
+
+use super::reply::Reply;
+
+/// What the file system said, in the terms that decide the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileErrorKind {
+    /// Nothing has that name (550).
+    NotFound,
+    /// The service account may not (550).
+    Denied,
+    /// A directory or special file where a regular file is needed (550).
+    NotAFile,
+    /// Something else where a directory is needed (550).
+    NotADirectory,
+    /// The name is taken and may not be replaced (550).
+    Exists,
+    /// A directory that is not empty (550).
+    NotEmpty,
+    /// Too many symbolic links, or one where none is allowed (550).
+    Links,
+    /// The file system is mounted read-only (550).
+    ReadOnly,
+    /// The name is not possible here (553).
+    NameInvalid,
+    /// The restart mark lies beyond what is there (554).
+    BeyondEnd,
+    /// No room, or a quota is used up (452).
+    NoSpace,
+    /// Larger than this file system can hold (552).
+    TooLarge,
+    /// In use; worth another try (450).
+    Busy,
+    /// Anything else (451).
+    Failed,
+}
+
+/// A [`FileErrorKind`] with the system's own number, which goes to the log and never to clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileError {
+    /// What decides the reply.
+    pub kind: FileErrorKind,
+    /// `errno`, or 0 where no system call failed.
+    pub errno: i32,
+}
+
+impl FileError {
+    /// An error that no system call reported.
+    pub fn new(kind: FileErrorKind) -> FileError {
+        FileError { kind, errno: 0 }
+    }
+
+    /// The reply when it happens before the mark, or to a command without one.
+    pub fn reply(self) -> Reply {
+        match self.kind {
+            FileErrorKind::NotFound => Reply::new(550, "No such file or directory."),
+            FileErrorKind::Denied => Reply::new(550, "Permission denied."),
+            FileErrorKind::NotAFile => Reply::new(550, "Not a regular file."),
+            FileErrorKind::NotADirectory => Reply::new(550, "Not a directory."),
+            FileErrorKind::Exists => Reply::new(550, "The name exists and may not be replaced."),
+            FileErrorKind::NotEmpty => Reply::new(550, "The directory is not empty."),
+            FileErrorKind::Links => Reply::new(550, "Symbolic links lead nowhere from here."),
+            FileErrorKind::ReadOnly => Reply::new(550, "The file system is read-only."),
+            FileErrorKind::NameInvalid => Reply::new(553, "That name cannot be used here."),
+            FileErrorKind::BeyondEnd => Reply::new(
+                554,
+                "The restart mark lies beyond the end of what is there.",
+            ),
+            FileErrorKind::NoSpace => Reply::new(452, "Not enough room."),
+            FileErrorKind::TooLarge => Reply::new(552, "Larger than this file system can hold."),
+            FileErrorKind::Busy => Reply::new(450, "In use; try again."),
+            FileErrorKind::Failed => Reply::new(451, "Local error; the server's log has it."),
+        }
+    }
+
+    /// The reply when it happens after the mark: RFC 959 allows fewer codes there.
+    fn reply_after_mark(self) -> Reply {
+        match self.kind {
+            FileErrorKind::NoSpace | FileErrorKind::TooLarge | FileErrorKind::Exists => {
+                self.reply()
+            }
+            FileErrorKind::NotFound
+            | FileErrorKind::Denied
+            | FileErrorKind::NotAFile
+            | FileErrorKind::NotADirectory
+            | FileErrorKind::NotEmpty
+            | FileErrorKind::Links
+            | FileErrorKind::ReadOnly
+            | FileErrorKind::NameInvalid
+            | FileErrorKind::BeyondEnd
+            | FileErrorKind::Busy
+            | FileErrorKind::Failed => Reply::new(451, "Local error; the server's log has it."),
+        }
+    }
+}
+
+/// Why a transfer did not complete. First whose fault, then what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransferError {
+    /// This side: the file system.
+    Local(FileError),
+    /// No data connection came from the client in time (425).
+    NoConnection,
+    /// The data connection's TLS handshake failed (522).
+    Handshake,
+    /// The data connection is TLS, but did not resume this session (522).
+    NotThisSession,
+    /// The data connection broke (426).
+    Network,
+    /// An upload ended without close_notify: it may have been cut (426).
+    Truncated,
+    /// Nothing moved for as long as the configuration allows (426).
+    Stalled,
+    /// The client sent ABOR (426).
+    Aborted,
+    /// The control connection ended, so nobody is left to tell (426).
+    ControlLost,
+    /// The server is stopping and its grace time is over (426).
+    Stopping,
+}
+
+impl TransferError {
+    /// The reply when it happens before the mark.
+    pub fn reply_before_mark(self) -> Reply {
+        match self {
+            TransferError::Local(error) => error.reply(),
+            TransferError::NoConnection
+            | TransferError::Handshake
+            | TransferError::NotThisSession
+            | TransferError::Network
+            | TransferError::Truncated
+            | TransferError::Stalled
+            | TransferError::Aborted
+            | TransferError::ControlLost
+            | TransferError::Stopping => self.reply_after_mark(),
+        }
+    }
+
+    /// The reply when it happens after the mark.
+    pub fn reply_after_mark(self) -> Reply {
+        match self {
+            TransferError::Local(error) => error.reply_after_mark(),
+            TransferError::NoConnection => Reply::new(
+                425,
+                "No data connection arrived from your address at the port given out.",
+            ),
+            TransferError::Handshake => {
+                Reply::new(522, "The TLS handshake of the data connection failed.")
+            }
+            TransferError::NotThisSession => Reply::new(
+                522,
+                "The data connection must resume the control connection's TLS session \
+                 (data-session = \"required\").",
+            ),
+            TransferError::Network => Reply::new(426, "The data connection broke."),
+            TransferError::Truncated => Reply::new(
+                426,
+                "The data connection ended without TLS close_notify: not stored.",
+            ),
+            TransferError::Stalled => Reply::new(426, "The data connection stood still too long."),
+            TransferError::Aborted => Reply::new(426, "Transfer aborted."),
+            TransferError::ControlLost => Reply::new(426, "The control connection ended."),
+            TransferError::Stopping => Reply::new(426, "The server is stopping."),
+        }
+    }
+
+    /// One word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            TransferError::Local(_) => "file",
+            TransferError::NoConnection => "no-connection",
+            TransferError::Handshake => "handshake",
+            TransferError::NotThisSession => "not-this-session",
+            TransferError::Network => "network",
+            TransferError::Truncated => "truncated",
+            TransferError::Stalled => "stalled",
+            TransferError::Aborted => "aborted",
+            TransferError::ControlLost => "control-lost",
+            TransferError::Stopping => "stopping",
+        }
+    }
+}
+
+/// Why the control connection ends. Also the only error of reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// QUIT was answered.
+    Quit,
+    /// The client closed the connection.
+    EndOfStream,
+    /// No command for as long as the configuration allows.
+    Idle,
+    /// No login within the time that the configuration allows.
+    LoginDeadline,
+    /// As many failed logins as one connection may have.
+    LoginFailures,
+    /// The connection broke, or the client did not take a reply in time.
+    Network,
+    /// The TLS handshake failed, or TLS broke later.
+    Tls,
+    /// Bytes in clear text followed AUTH TLS: somebody tried to have them run as if they had
+    /// come over TLS.
+    ClearTextAfterAuth,
+    /// The server is stopping.
+    Stopping,
+}
+
+impl Hangup {
+    /// One word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Hangup::Quit => "quit",
+            Hangup::EndOfStream => "closed",
+            Hangup::Idle => "idle",
+            Hangup::LoginDeadline => "login-deadline",
+            Hangup::LoginFailures => "login-failures",
+            Hangup::Network => "network",
+            Hangup::Tls => "tls",
+            Hangup::ClearTextAfterAuth => "clear-text-after-auth",
+            Hangup::Stopping => "stopping",
+        }
+    }
+
+    /// The reply that precedes the close, where one is still of use.
+    pub fn farewell(self) -> Option<Reply> {
+        match self {
+            Hangup::Idle => Some(Reply::closing("No command for too long; closing.")),
+            Hangup::LoginDeadline => Some(Reply::closing("No login in time; closing.")),
+            Hangup::Stopping => Some(Reply::closing("The server is stopping.")),
+            Hangup::Quit
+            | Hangup::EndOfStream
+            | Hangup::LoginFailures
+            | Hangup::Network
+            | Hangup::Tls
+            | Hangup::ClearTextAfterAuth => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_452_before_and_after_the_mark() {
+        let full = TransferError::Local(FileError::new(FileErrorKind::NoSpace));
+        assert_eq!(full.reply_before_mark().code(), 452);
+        assert_eq!(full.reply_after_mark().code(), 452);
+    }
+
+    #[test]
+    fn a_missing_file_is_550_before_the_mark_and_451_after() {
+        let missing = TransferError::Local(FileError::new(FileErrorKind::NotFound));
+        assert_eq!(missing.reply_before_mark().code(), 550);
+        assert_eq!(missing.reply_after_mark().code(), 451);
+    }
+
+    #[test]
+    fn a_refused_data_session_names_its_setting() {
+        let reply = TransferError::NotThisSession.reply_after_mark();
+        assert_eq!(reply.code(), 522);
+        assert!(reply.text().windows(12).any(|part| part == b"data-session"));
+    }
+}

@@ -1,0 +1,211 @@
+//! Virtual pathnames: what a client's pathname means inside its root.
+//!
+//! A [`VirtualPath`] is absolute and normal: it cannot hold `.`, `..`, an empty component, a NUL,
+//! CR or LF, nor a name that is reserved for partial uploads. So it cannot leave the root, and
+//! nothing that follows has to look for those again.
+
+/// Longest pathname in bytes that is accepted (Linux's PATH_MAX without the terminating NUL).
+pub const LONGEST_PATH: usize = 4095;
+/// Longest component in bytes that is accepted (NAME_MAX of every usual file system).
+pub const LONGEST_NAME: usize = 255;
+
+const RESERVED_PREFIX: &[u8] = b".ftpsd-";
+
+/// Why a pathname is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathError {
+    /// It holds a NUL, CR or LF.
+    ForbiddenByte,
+    /// It or one of its components is too long.
+    TooLong,
+    /// It names a partial upload, which belongs to the server.
+    Reserved,
+}
+
+/// An absolute, normal pathname inside a user's root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VirtualPath {
+    /// `/`, or `/` before each component.
+    bytes: Vec<u8>,
+}
+
+impl VirtualPath {
+    /// The root itself.
+    pub fn root() -> VirtualPath {
+        VirtualPath {
+            bytes: b"/".to_vec(),
+        }
+    }
+
+    /// What `argument` means with `self` as the working directory. `..` is taken by name, as a
+    /// shell does it, and stops at the root.
+    pub fn join(&self, argument: &[u8]) -> Result<VirtualPath, PathError> {
+        if argument
+            .iter()
+            .any(|byte| matches!(byte, 0 | b'\r' | b'\n'))
+        {
+            return Err(PathError::ForbiddenByte);
+        }
+        let mut joined = if argument.first() == Some(&b'/') {
+            VirtualPath::root()
+        } else {
+            self.clone()
+        };
+        for component in argument.split(|&byte| byte == b'/') {
+            match component {
+                b"" | b"." => {}
+                b".." => joined = joined.parent(),
+                name => joined.push(name)?,
+            }
+        }
+        Ok(joined)
+    }
+
+    /// One component further down. For names that come from a directory, not from a client.
+    ///
+    /// # Errors
+    /// As [`join`](Self::join): the name may be reserved or too long.
+    pub fn child(&self, name: &[u8]) -> Result<VirtualPath, PathError> {
+        let mut child = self.clone();
+        child.push(name)?;
+        Ok(child)
+    }
+
+    /// The directory above; the root's is the root.
+    pub fn parent(&self) -> VirtualPath {
+        let end = self
+            .bytes
+            .iter()
+            .rposition(|&byte| byte == b'/')
+            .unwrap_or(0);
+        VirtualPath {
+            bytes: match self.bytes.split_at(end).0 {
+                b"" => b"/".to_vec(),
+                above => above.to_vec(),
+            },
+        }
+    }
+
+    /// The last component, or `None` for the root.
+    pub fn name(&self) -> Option<&[u8]> {
+        self.components().last()
+    }
+
+    /// The components from the root down.
+    pub fn components(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes
+            .split(|&byte| byte == b'/')
+            .filter(|component| !component.is_empty())
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.bytes == b"/"
+    }
+
+    /// As clients see it, beginning with `/`.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Relative to the root's directory handle: without the leading `/`, `.` for the root.
+    pub fn as_relative(&self) -> &[u8] {
+        match self.bytes.strip_prefix(b"/") {
+            None | Some(b"") => b".",
+            Some(relative) => relative,
+        }
+    }
+
+    fn push(&mut self, name: &[u8]) -> Result<(), PathError> {
+        if is_reserved(name) {
+            return Err(PathError::Reserved);
+        }
+        let slash = usize::from(!self.is_root());
+        let length = self
+            .bytes
+            .len()
+            .saturating_add(slash)
+            .saturating_add(name.len());
+        if name.len() > LONGEST_NAME || length > LONGEST_PATH {
+            return Err(PathError::TooLong);
+        }
+        if slash == 1 {
+            self.bytes.push(b'/');
+        }
+        self.bytes.extend_from_slice(name);
+        Ok(())
+    }
+}
+
+/// Whether a directory entry is a partial upload, hidden from clients. vfat ignores case, so
+/// this does too.
+pub fn is_reserved(name: &[u8]) -> bool {
+    name.get(..RESERVED_PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX))
+}
+
+/// The name of a partial upload with this tag. The tag's length is the caller's affair; a fixed
+/// one keeps the name within [`LONGEST_NAME`] however long the published name is.
+pub fn reserved_name(tag: &str) -> Vec<u8> {
+    [RESERVED_PREFIX, tag.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(cwd: &str, argument: &str, expected: &str) {
+        let cwd = VirtualPath::root().join(cwd.as_bytes()).unwrap();
+        let joined = cwd.join(argument.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8_lossy(joined.as_bytes()), expected);
+    }
+
+    #[test]
+    fn joins() {
+        check("/", "a", "/a");
+        check("/a", "b/c", "/a/b/c");
+        check("/a", "/b", "/b");
+        check("/a", "//b//c/", "/b/c");
+        check("/a/b", "..", "/a");
+        check("/a", "../../../..", "/");
+        check("/", "../etc/passwd", "/etc/passwd");
+        check("/a", "./-x/. ", "/a/-x/. ");
+        check("/a", "...", "/a/...");
+        check("/a", "", "/a");
+    }
+
+    #[test]
+    fn refuses() {
+        let root = VirtualPath::root();
+        for argument in [&b"a\0b"[..], b"a\rb", b"a\nb"] {
+            assert_eq!(root.join(argument), Err(PathError::ForbiddenByte));
+        }
+        assert_eq!(root.join(&[b'a'; 256]), Err(PathError::TooLong));
+        assert_eq!(root.join(&b"a/".repeat(2100)), Err(PathError::TooLong));
+        assert_eq!(root.join(b"x/.ftpsd-00"), Err(PathError::Reserved));
+        assert_eq!(root.join(b".FTPSD-00"), Err(PathError::Reserved));
+    }
+
+    #[test]
+    fn parts() {
+        let path = VirtualPath::root().join(b"a/b").unwrap();
+        assert_eq!(path.name(), Some(&b"b"[..]));
+        assert_eq!(path.as_relative(), b"a/b");
+        assert_eq!(VirtualPath::root().as_relative(), b".");
+        assert_eq!(VirtualPath::root().name(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_escapes_and_is_a_fixpoint(
+            cwd in "[/.a]{0,12}", argument in proptest::collection::vec(any::<u8>(), 0..40)
+        ) {
+            let Ok(cwd) = VirtualPath::root().join(cwd.as_bytes()) else { return Ok(()) };
+            let Ok(path) = cwd.join(&argument) else { return Ok(()) };
+            prop_assert!(path.components().all(|name| !matches!(name, b"" | b"." | b"..")));
+            prop_assert!(path.as_bytes().starts_with(b"/"));
+            prop_assert_eq!(&VirtualPath::root().join(path.as_bytes()).unwrap(), &path);
+        }
+    }
+}

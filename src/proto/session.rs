@@ -1,0 +1,139 @@
+//! The session as a state machine of types. Every rule of order and policy is in here.
+//!
+//! [`Session::decide`] takes a command and says what follows: a reply, work to perform, or the
+//! end. [`Work`] owns the session and gives it back only when told the outcome, so no command can
+//! slip between. No password is accepted in clear text: the state that waits for one holds a
+//! [`Channel`], and only a finished TLS handshake makes that.
+
+mod access;
+mod authenticated;
+mod running;
+mod work;
+
+use super::command::{Command, CommandError};
+use super::outcome::Hangup;
+use super::parameters::{Facts, Protection};
+use super::reply::Reply;
+
+pub use access::{AwaitingPassword, Greeted};
+pub use authenticated::Authenticated;
+pub use running::{Finished, Heard, Running};
+pub use work::{
+    Authenticate, Examine, FileAnswer, FileTask, FileWork, Listen, Passive, Secure, Transfer,
+    TransferTask, Verdict, Work,
+};
+
+/// Failed logins after which the connection is closed.
+pub const LOGIN_FAILURES: u8 = 3;
+
+/// The session between two commands.
+#[derive(Debug)]
+pub enum Session {
+    /// Nobody has named a user yet.
+    Greeted(Greeted),
+    /// A user was named and the password is awaited.
+    AwaitingPassword(AwaitingPassword),
+    /// A user is logged in.
+    Authenticated(Authenticated),
+}
+
+/// Proof that a login may be taken over this control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// TLS is up. Made by [`Secure::finished`] and [`Session::greet_secured`] only.
+    Secured(Handshaken),
+}
+
+/// A TLS handshake was completed on the control connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handshaken(());
+
+/// What the configuration and the control connection say that decisions depend on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether TYPE A translates line ends (`ascii`).
+    pub ascii: bool,
+    /// The control connection runs over true IPv6, for which PASV has no form.
+    pub ipv6: bool,
+}
+
+/// What follows a command.
+#[derive(Debug)]
+pub enum Step {
+    /// Answer; the session goes on.
+    Reply(Session, Reply),
+    /// Work to do; it owns the session.
+    Perform(Work),
+    /// Answer, then close.
+    Close(Reply, Hangup),
+}
+
+/// What every state remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Manner {
+    buffer_size_agreed: bool,
+    protection: Protection,
+    facts: Facts,
+    login_failures: u8,
+}
+
+impl Session {
+    /// A session on an explicit port: clear until AUTH TLS. The reply is the greeting.
+    pub fn greet() -> (Session, Reply) {
+        Session::start(None, Protection::Clear)
+    }
+
+    /// A session on an implicit port, TLS being up. Such clients often send no PROT, so the data
+    /// connections are private from the start.
+    pub fn greet_secured() -> (Session, Reply) {
+        Session::start(Some(Channel::Secured(Handshaken(()))), Protection::Private)
+    }
+
+    fn start(channel: Option<Channel>, protection: Protection) -> (Session, Reply) {
+        let manner = Manner {
+            buffer_size_agreed: protection == Protection::Private,
+            protection,
+            facts: Facts::ALL,
+            login_failures: 0,
+        };
+        (
+            Session::Greeted(Greeted { channel, manner }),
+            Reply::new(220, "ftpsd ready."),
+        )
+    }
+
+    /// What follows `input` in this state.
+    pub fn decide(self, input: Result<Command, CommandError>, policy: &Policy) -> Step {
+        let command = match input {
+            Ok(command) => command,
+            Err(error) => return Step::Reply(self, refuse(error)),
+        };
+        if command == Command::Quit {
+            return Step::Close(Reply::new(221, "Goodbye."), Hangup::Quit);
+        }
+        match self {
+            Session::Greeted(greeted) => greeted.decide(command),
+            Session::AwaitingPassword(awaiting) => awaiting.decide(command),
+            Session::Authenticated(authenticated) => authenticated.decide(command, policy),
+        }
+    }
+
+    /// Whether a user is logged in: the deadlines differ.
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self, Session::Authenticated(_))
+    }
+}
+
+/// The reply to a line that is no command (RFC 959 section 4.2.1).
+fn refuse(error: CommandError) -> Reply {
+    match error {
+        CommandError::Unknown => Reply::new(500, "Unknown command."),
+        CommandError::TooLong => Reply::new(500, "The line is longer than 4096 bytes."),
+        CommandError::NotImplemented => Reply::new(502, "This server leaves that command out."),
+        CommandError::Syntax(form) => Reply::with_text(501, format!("Expected: {form}")),
+        CommandError::Parameter(text) => Reply::new(504, text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Before the login: RFC 959 section 4.1.1, RFC 2228, RFC 2389, RFC 4217.
+
+use super::work::{Authenticate, Secure, Work};
+use super::{Channel, Manner, Session, Step};
+use crate::proto::command::{Command, Mechanism, Options, ProtLevel};
+use crate::proto::parameters::{Facts, Protection};
+use crate::proto::reply::Reply;
+
+/// Nobody has named a user yet.
+#[derive(Debug)]
+pub struct Greeted {
+    pub(super) channel: Option<Channel>,
+    pub(super) manner: Manner,
+}
+
+/// A user was named over a permitted channel and the password is awaited.
+#[derive(Debug)]
+pub struct AwaitingPassword {
+    pub(super) channel: Channel,
+    pub(super) manner: Manner,
+    pub(super) name: Vec<u8>,
+}
+
+impl Greeted {
+    pub(super) fn decide(mut self, command: Command) -> Step {
+        let reply = match (command, self.channel) {
+            (Command::User(name), Some(channel)) => {
+                return await_password(channel, self.manner, name)
+            }
+            // The argument is dropped unread: in clear text nothing is a password.
+            (Command::User(_) | Command::Pass(_), None) => Reply::tls_first(),
+            (Command::Pass(_), Some(_)) => Reply::bad_sequence("Send USER first."),
+            (Command::Auth(Mechanism::Tls), None) => {
+                return Step::Perform(Work::Secure(Secure::new(self.manner)))
+            }
+            (other, channel) => self.manner.answer(&other, channel),
+        };
+        Step::Reply(Session::Greeted(self), reply)
+    }
+}
+
+impl AwaitingPassword {
+    pub(super) fn decide(mut self, command: Command) -> Step {
+        if let Command::Pass(password) = command {
+            return Step::Perform(Work::Authenticate(Authenticate::new(
+                self.channel,
+                self.manner,
+                self.name,
+                password,
+            )));
+        }
+        if let Command::User(name) = command {
+            return await_password(self.channel, self.manner, name);
+        }
+        let reply = self.manner.answer(&command, Some(self.channel));
+        Step::Reply(Session::AwaitingPassword(self), reply)
+    }
+}
+
+/// The step from a named user to the wait for the password.
+pub(super) fn await_password(channel: Channel, manner: Manner, name: Vec<u8>) -> Step {
+    Step::Reply(
+        Session::AwaitingPassword(AwaitingPassword {
+            channel,
+            manner,
+            name,
+        }),
+        Reply::new(331, "Password, please."),
+    )
+}
+
+impl Manner {
+    /// The reply to a command that means the same in every state; whatever needs a login gets
+    /// 530 here, because the state after the login does not ask.
+    pub(super) fn answer(&mut self, command: &Command, channel: Option<Channel>) -> Reply {
+        match command {
+            Command::Noop => Reply::new(200, "Here."),
+            Command::Feat => self.features(),
+            Command::Help => help(),
+            Command::Syst => Reply::new(215, "UNIX Type: L8"),
+            Command::Clnt => Reply::new(200, "Noted."),
+            Command::Opts(Options::Utf8On) => Reply::new(200, "Names are UTF-8 anyway."),
+            Command::Opts(Options::Mlst(list)) => {
+                self.facts = Facts::parse(list);
+                // RFC 3659 section 7.9 gives this reply its form.
+                Reply::with_text(200, format!("MLST OPTS {}", self.facts.describe(false, "")))
+            }
+            Command::Opts(Options::Other) => Reply::new(501, "No such option."),
+            Command::Auth(Mechanism::Tls) => match channel {
+                Some(Channel::Secured(_)) => Reply::bad_sequence("TLS is up already."),
+                None => Reply::tls_first(),
+            },
+            Command::Auth(Mechanism::Other) => Reply::new(504, "This server knows AUTH TLS."),
+            Command::Pbsz(_) => match channel {
+                Some(Channel::Secured(_)) => {
+                    self.buffer_size_agreed = true;
+                    Reply::new(200, "PBSZ=0")
+                }
+                None => Reply::bad_sequence("Send AUTH TLS first."),
+            },
+            Command::Prot(level) => self.protect(*level),
+            // RFC 4217 section 12.3 lets a server refuse to go back to clear text.
+            Command::Ccc => Reply::new(533, "The control connection stays protected."),
+            Command::Rein => Reply::new(502, "Connect anew instead."),
+            Command::Quit => Reply::new(221, "Goodbye."),
+            Command::User(_)
+            | Command::Pass(_)
+            | Command::Stat
+            | Command::Cwd(_)
+            | Command::Cdup
+            | Command::Pwd
+            | Command::Type(_)
+            | Command::Mode(_)
+            | Command::Stru(_)
+            | Command::Allo(_)
+            | Command::Rest(_)
+            | Command::Pasv
+            | Command::Epsv(_)
+            | Command::Retr(_)
+            | Command::Stor(_)
+            | Command::Appe(_)
+            | Command::Abor
+            | Command::List(_)
+            | Command::Nlst(_)
+            | Command::Mlsd(_)
+            | Command::Mlst(_)
+            | Command::Size(_)
+            | Command::Mdtm(_)
+            | Command::Dele(_)
+            | Command::Rnfr(_)
+            | Command::Rnto(_)
+            | Command::Mkd(_)
+            | Command::Rmd(_) => match channel {
+                Some(_) => Reply::not_logged_in(),
+                None => Reply::tls_first(),
+            },
+        }
+    }
+
+    /// PROT: RFC 2228 section 3, RFC 4217 section 9.
+    fn protect(&mut self, level: ProtLevel) -> Reply {
+        if !self.buffer_size_agreed {
+            return Reply::bad_sequence("Send PBSZ 0 first.");
+        }
+        match level {
+            ProtLevel::Private => {
+                self.protection = Protection::Private;
+                Reply::new(200, "Data connections are private.")
+            }
+            ProtLevel::Clear => Reply::new(534, "Data connections stay private: PROT P."),
+            ProtLevel::SafeOrConfidential => Reply::new(536, "TLS knows PROT P only."),
+            ProtLevel::Unknown => Reply::new(504, "This server knows PROT P."),
+        }
+    }
+
+    /// FEAT: RFC 2389 section 3, RFC 3659, RFC 4217 section 6.
+    fn features(&self) -> Reply {
+        let mlst = format!("MLST {}", self.facts.describe(true, "*"));
+        let features = [
+            "AUTH TLS",
+            "EPSV",
+            "MDTM",
+            &mlst,
+            "PBSZ",
+            "PROT",
+            "REST STREAM",
+            "SIZE",
+            "TVFS",
+            "UTF8",
+        ];
+        Reply::multi_line(
+            211,
+            "Features:",
+            features.map(|feature| feature.as_bytes().to_vec()),
+            "End.",
+        )
+    }
+}
+
+fn help() -> Reply {
+    let lines = Command::VERBS
+        .chunks(10)
+        .map(|verbs| verbs.join(" ").into_bytes());
+    Reply::multi_line(214, "The commands of this server:", lines, "End.")
+}

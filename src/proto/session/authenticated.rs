@@ -1,0 +1,357 @@
+//! After the login: the working directory, transfer parameters, and which work a command means.
+
+use super::access::await_password;
+use super::work::{Examine, FileTask, FileWork, Listen, Passive, Transfer, TransferTask, Work};
+use super::{Channel, Manner, Policy, Session, Step};
+use crate::proto::command::{Command, Mode, NetworkProtocol, Structure};
+use crate::proto::listing::Format;
+use crate::proto::outcome::{FileError, FileErrorKind};
+use crate::proto::parameters::{Protection, Right, Rights, Type};
+use crate::proto::path::{PathError, VirtualPath};
+use crate::proto::reply::Reply;
+
+/// A user is logged in.
+#[derive(Debug)]
+pub struct Authenticated {
+    pub(super) channel: Channel,
+    pub(super) manner: Manner,
+    pub(super) rights: Rights,
+    pub(super) directory: VirtualPath,
+    pub(super) representation: Type,
+    pub(super) prefix: Prefix,
+    pub(super) endpoint: bool,
+    pub(super) extended_only: bool,
+}
+
+/// What a command left for the one after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Prefix {
+    /// Nothing.
+    None,
+    /// REST: the next transfer starts at this byte.
+    Restart(u64),
+    /// RNFR: the next command must be RNTO.
+    RenameFrom(VirtualPath),
+}
+
+impl Authenticated {
+    pub(super) fn new(channel: Channel, manner: Manner, rights: Rights) -> Authenticated {
+        Authenticated {
+            channel,
+            manner: Manner {
+                login_failures: 0,
+                ..manner
+            },
+            rights,
+            directory: VirtualPath::root(),
+            representation: Type::default(),
+            prefix: Prefix::None,
+            endpoint: false,
+            extended_only: false,
+        }
+    }
+
+    pub(super) fn decide(mut self, command: Command, policy: &Policy) -> Step {
+        // Taken here once, so that no arm can forget it; the few that keep it put it back.
+        let prefix = std::mem::replace(&mut self.prefix, Prefix::None);
+        match command {
+            Command::User(name) => await_password(self.channel, self.manner, name),
+            Command::Pass(_) => self.reply(Reply::bad_sequence("You are logged in already.")),
+
+            Command::Pwd => {
+                let reply = Reply::pathname(self.directory.as_bytes(), "is the directory.");
+                self.reply(reply)
+            }
+            Command::Cwd(path) => {
+                self.on_path(&path, |_, path| Ok(FileTask::ChangeDirectory(path)))
+            }
+            Command::Cdup => {
+                let parent = self.directory.parent();
+                self.file(FileTask::ChangeDirectory(parent))
+            }
+            Command::Size(_) if self.representation == Type::Ascii => {
+                // RFC 3659 section 4.3: the size of what would be sent; it takes a scan to know.
+                self.reply(Reply::new(550, "SIZE needs TYPE I."))
+            }
+            Command::Size(path) => self.examine(&path, Right::Read, Examine::Size),
+            Command::Mdtm(path) => self.examine(&path, Right::Read, Examine::Modified),
+            Command::Mlst(path) => self.examine(&path, Right::List, Examine::Facts),
+            Command::Dele(path) => self.change(&path, Right::Delete, FileTask::Delete),
+            Command::Mkd(path) => self.change(&path, Right::Mkdir, FileTask::MakeDirectory),
+            Command::Rmd(path) => self.change(&path, Right::Delete, FileTask::RemoveDirectory),
+            Command::Rnfr(path) => self.examine(&path, Right::Rename, Examine::RenameFrom),
+            Command::Rnto(path) => match prefix {
+                Prefix::RenameFrom(from) => {
+                    let replace = self.rights.allow(Right::Overwrite);
+                    self.change(&path, Right::Rename, |to| FileTask::Rename {
+                        from,
+                        to,
+                        replace,
+                    })
+                }
+                Prefix::None | Prefix::Restart(_) => {
+                    self.reply(Reply::bad_sequence("Send RNFR first."))
+                }
+            },
+
+            Command::Type(representation) => {
+                self.prefix = prefix.restart_only();
+                self.representation = if representation == Type::Ascii && !policy.ascii {
+                    Type::Image
+                } else {
+                    representation
+                };
+                self.reply(Reply::new(200, "Type set."))
+            }
+            Command::Mode(Mode::Stream) => self.reply(Reply::new(200, "Mode S.")),
+            Command::Mode(Mode::Other) => self.reply(Reply::new(504, "This server knows MODE S.")),
+            Command::Stru(Structure::File) => self.reply(Reply::new(200, "Structure F.")),
+            Command::Stru(Structure::Other) => {
+                self.reply(Reply::new(504, "This server knows STRU F."))
+            }
+            Command::Allo(_) => {
+                self.prefix = prefix.restart_only();
+                self.reply(Reply::new(202, "No need to reserve room."))
+            }
+            Command::Rest(offset) => {
+                self.prefix = Prefix::Restart(offset);
+                self.reply(Reply::with_text(
+                    350,
+                    format!("The next transfer starts at byte {offset}."),
+                ))
+            }
+            Command::Pasv => {
+                self.prefix = prefix.restart_only();
+                if self.extended_only {
+                    self.reply(Reply::bad_sequence("EPSV ALL was sent: only EPSV now."))
+                } else if policy.ipv6 {
+                    self.reply(Reply::new(425, "PASV has no form for IPv6: use EPSV."))
+                } else {
+                    self.listen(Passive::Pasv)
+                }
+            }
+            Command::Epsv(protocol) => {
+                self.prefix = prefix.restart_only();
+                self.extended_passive(protocol, policy)
+            }
+
+            Command::Retr(path) => self.retrieve(&path, &prefix),
+            Command::Stor(path) => self.store(&path, prefix, false),
+            Command::Appe(path) => self.store(&path, prefix, true),
+            Command::List(path) => self.list(&path, Format::Long),
+            Command::Nlst(path) => self.list(&path, Format::Names),
+            Command::Mlsd(path) => {
+                let facts = self.manner.facts;
+                self.list(&path, Format::Facts(facts))
+            }
+            // RFC 959 section 4.1.3: with no transfer under way ABOR succeeds.
+            Command::Abor => {
+                self.endpoint = false;
+                self.reply(Reply::new(226, "No transfer is under way."))
+            }
+            Command::Stat => {
+                let parameters = match self.representation {
+                    Type::Ascii => "TYPE A, MODE S, STRU F.",
+                    Type::Untold | Type::Image => "TYPE I, MODE S, STRU F.",
+                };
+                self.reply(Reply::multi_line(
+                    211,
+                    "Status of this session:",
+                    [parameters.as_bytes().to_vec()],
+                    "End.",
+                ))
+            }
+
+            Command::Noop
+            | Command::Feat
+            | Command::Help
+            | Command::Syst
+            | Command::Clnt
+            | Command::Opts(_)
+            | Command::Auth(_)
+            | Command::Pbsz(_)
+            | Command::Prot(_)
+            | Command::Ccc
+            | Command::Rein
+            | Command::Quit => {
+                let reply = self.manner.answer(&command, Some(self.channel));
+                self.reply(reply)
+            }
+        }
+    }
+
+    fn reply(self, reply: Reply) -> Step {
+        Step::Reply(Session::Authenticated(self), reply)
+    }
+
+    fn file(self, task: FileTask) -> Step {
+        Step::Perform(Work::File(FileWork::new(self, task)))
+    }
+
+    fn listen(self, how: Passive) -> Step {
+        Step::Perform(Work::Listen(Listen::new(self, how)))
+    }
+
+    /// EPSV: RFC 2428 section 3.
+    fn extended_passive(mut self, protocol: NetworkProtocol, policy: &Policy) -> Step {
+        match (protocol, policy.ipv6) {
+            (NetworkProtocol::All, _) => {
+                self.extended_only = true;
+                self.reply(Reply::new(200, "Only EPSV from now on."))
+            }
+            (NetworkProtocol::Same, _)
+            | (NetworkProtocol::Ipv4, false)
+            | (NetworkProtocol::Ipv6, true) => self.listen(Passive::Epsv),
+            (NetworkProtocol::Ipv4 | NetworkProtocol::Other, true) => {
+                self.reply(Reply::new(522, "Network protocol not supported, use (2)"))
+            }
+            (NetworkProtocol::Ipv6 | NetworkProtocol::Other, false) => {
+                self.reply(Reply::new(522, "Network protocol not supported, use (1)"))
+            }
+        }
+    }
+
+    fn retrieve(self, path: &[u8], prefix: &Prefix) -> Step {
+        self.transfer(path, |session, path| {
+            session.demand(Right::Read)?;
+            let offset = session.restart_offset(prefix)?;
+            Ok(TransferTask::Retrieve {
+                path,
+                offset,
+                ascii: session.representation == Type::Ascii,
+            })
+        })
+    }
+
+    fn store(self, path: &[u8], prefix: Prefix, append: bool) -> Step {
+        self.transfer(path, |session, path| {
+            if !(append && session.rights.allow(Right::Append)) {
+                session.demand(Right::Write)?;
+            }
+            let restart = session.restart_offset(&prefix)?;
+            Ok(TransferTask::Store {
+                path,
+                // RFC 3659 section 5.4: REST before STOR; APPE has its own place, the end.
+                offset: if append { None } else { Some(restart) },
+                new: session.rights.allow(Right::Write),
+                overwrite: session.rights.allow(Right::Overwrite),
+                append: session.rights.allow(Right::Append),
+                ascii: session.representation == Type::Ascii,
+            })
+        })
+    }
+
+    fn list(self, path: &[u8], format: Format) -> Step {
+        // NLST of a directory keeps its prefix, so that the names can be used as they come.
+        let prefix = match (format, path) {
+            (Format::Long | Format::Facts(_), _) | (Format::Names, b"") => Vec::new(),
+            (Format::Names, path) if path.ends_with(b"/") => path.to_vec(),
+            (Format::Names, path) => [path, b"/"].concat(),
+        };
+        self.transfer(path, |session, path| {
+            session.demand(Right::List)?;
+            Ok(TransferTask::List {
+                path,
+                format,
+                prefix,
+                rights: session.rights,
+            })
+        })
+    }
+
+    /// Rights and path first, then what RFC 4217 section 9 and RFC 959 ask of the data connection.
+    fn transfer(
+        mut self,
+        path: &[u8],
+        task: impl FnOnce(&Authenticated, VirtualPath) -> Result<TransferTask, Reply>,
+    ) -> Step {
+        let task = match self.resolve(path).and_then(|path| task(&self, path)) {
+            Ok(task) => task,
+            Err(reply) => return self.reply(reply),
+        };
+        if self.manner.protection != Protection::Private {
+            return self.reply(Reply::new(
+                521,
+                "Data connections must be private: send PBSZ 0 and PROT P.",
+            ));
+        }
+        if !std::mem::take(&mut self.endpoint) {
+            return self.reply(Reply::new(425, "Send PASV or EPSV first."));
+        }
+        Step::Perform(Work::Transfer(Transfer::new(self, task)))
+    }
+
+    fn examine(self, path: &[u8], right: Right, purpose: Examine) -> Step {
+        self.on_path(path, |session, path| {
+            session.demand(right)?;
+            Ok(FileTask::Examine { path, purpose })
+        })
+    }
+
+    fn change(self, path: &[u8], right: Right, task: impl FnOnce(VirtualPath) -> FileTask) -> Step {
+        self.on_path(path, |session, path| {
+            session.demand(right)?;
+            if path.is_root() {
+                return Err(FileError::new(FileErrorKind::Denied).reply());
+            }
+            Ok(task(path))
+        })
+    }
+
+    fn on_path(
+        self,
+        path: &[u8],
+        task: impl FnOnce(&Authenticated, VirtualPath) -> Result<FileTask, Reply>,
+    ) -> Step {
+        match self.resolve(path).and_then(|path| task(&self, path)) {
+            Ok(task) => self.file(task),
+            Err(reply) => self.reply(reply),
+        }
+    }
+
+    fn resolve(&self, path: &[u8]) -> Result<VirtualPath, Reply> {
+        self.directory.join(path).map_err(|error| match error {
+            PathError::ForbiddenByte => Reply::new(501, "A pathname holds no line end and no NUL."),
+            PathError::TooLong => Reply::new(553, "The pathname is too long."),
+            PathError::Reserved => Reply::new(553, "That name belongs to the server."),
+        })
+    }
+
+    fn demand(&self, right: Right) -> Result<(), Reply> {
+        if self.rights.allow(right) {
+            return Ok(());
+        }
+        Err(Reply::no_right(match right {
+            Right::Read => "This account may not download.",
+            Right::List => "This account may not list.",
+            Right::Write => "This account may not upload.",
+            Right::Overwrite => "This account may not replace files.",
+            Right::Append => "This account may not append.",
+            Right::Delete => "This account may not delete.",
+            Right::Rename => "This account may not rename.",
+            Right::Mkdir => "This account may not make directories.",
+        }))
+    }
+
+    /// Where REST said to start. RFC 3659 section 5.3 counts translated bytes in TYPE A, which
+    /// no client means.
+    fn restart_offset(&self, prefix: &Prefix) -> Result<u64, Reply> {
+        match prefix {
+            Prefix::Restart(offset) if *offset > 0 && self.representation == Type::Ascii => {
+                Err(Reply::new(554, "REST needs TYPE I."))
+            }
+            Prefix::Restart(offset) => Ok(*offset),
+            Prefix::None | Prefix::RenameFrom(_) => Ok(0),
+        }
+    }
+}
+
+impl Prefix {
+    /// What is left of it after a command that REST survives and RNFR does not.
+    fn restart_only(self) -> Prefix {
+        match self {
+            Prefix::Restart(offset) => Prefix::Restart(offset),
+            Prefix::None | Prefix::RenameFrom(_) => Prefix::None,
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! Work that a command asks for. It owns the session until the outcome is known.
+
+use std::net::SocketAddr;
+
+use super::access::Greeted;
+use super::authenticated::{Authenticated, Prefix};
+use super::running::Running;
+use super::{Channel, Handshaken, Manner, Session, Step, LOGIN_FAILURES};
+use crate::proto::command::Password;
+use crate::proto::hostport;
+use crate::proto::listing::{self, Entry, Format, Kind};
+use crate::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
+use crate::proto::parameters::Rights;
+use crate::proto::path::VirtualPath;
+use crate::proto::reply::Reply;
+
+/// What there is to perform.
+#[derive(Debug)]
+pub enum Work {
+    /// Raise the control connection to TLS.
+    Secure(Secure),
+    /// Check a password.
+    Authenticate(Authenticate),
+    /// Open a passive endpoint.
+    Listen(Listen),
+    /// Do something to a file or directory that needs no data connection.
+    File(FileWork),
+    /// Move a file or a listing over a data connection.
+    Transfer(Transfer),
+}
+
+/// AUTH TLS: RFC 4217 section 4.
+#[derive(Debug)]
+pub struct Secure {
+    manner: Manner,
+}
+
+impl Secure {
+    pub(super) fn new(manner: Manner) -> Secure {
+        Secure { manner }
+    }
+
+    /// The reply to send before the handshake.
+    pub fn invitation(&self) -> Reply {
+        Reply::new(234, "Go on with the TLS handshake.")
+    }
+
+    /// After the handshake: the one way for a session that began in clear text to become able
+    /// to take a login.
+    pub fn finished(self) -> Session {
+        Session::Greeted(Greeted {
+            channel: Some(Channel::Secured(Handshaken(()))),
+            manner: self.manner,
+        })
+    }
+}
+
+/// PASS: RFC 959 section 4.1.1.
+#[derive(Debug)]
+pub struct Authenticate {
+    channel: Channel,
+    manner: Manner,
+    name: Vec<u8>,
+    password: Password,
+}
+
+/// What the check of a password said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Right, and these are the user's rights.
+    Accepted(Rights),
+    /// Wrong, unknown or disabled; the client is not told which.
+    Refused,
+    /// The account is fine but its root cannot be opened.
+    NoRoot,
+    /// Too many logins wait for the hash function already.
+    Busy,
+}
+
+impl Authenticate {
+    pub(super) fn new(
+        channel: Channel,
+        manner: Manner,
+        name: Vec<u8>,
+        password: Password,
+    ) -> Authenticate {
+        Authenticate {
+            channel,
+            manner,
+            name,
+            password,
+        }
+    }
+
+    /// The name given with USER, not verified.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The password given with PASS.
+    pub fn password(&self) -> &Password {
+        &self.password
+    }
+
+    /// The step that follows; the third failure closes the connection.
+    pub fn finished(self, verdict: Verdict) -> Step {
+        let mut manner = self.manner;
+        let reply = match verdict {
+            Verdict::Accepted(rights) => {
+                return Step::Reply(
+                    Session::Authenticated(Authenticated::new(self.channel, manner, rights)),
+                    Reply::new(230, "Logged in."),
+                )
+            }
+            Verdict::Refused => {
+                manner.login_failures = manner.login_failures.saturating_add(1);
+                if manner.login_failures >= LOGIN_FAILURES {
+                    return Step::Close(
+                        Reply::new(530, "Login failed too often; closing."),
+                        Hangup::LoginFailures,
+                    );
+                }
+                Reply::new(530, "Login failed.")
+            }
+            Verdict::NoRoot => Reply::new(530, "The account's directory is not available."),
+            Verdict::Busy => Reply::new(530, "Too many logins at once; try again in a moment."),
+        };
+        Step::Reply(
+            Session::Greeted(Greeted {
+                channel: Some(self.channel),
+                manner,
+            }),
+            reply,
+        )
+    }
+}
+
+/// PASV and EPSV.
+#[derive(Debug)]
+pub struct Listen {
+    session: Authenticated,
+    how: Passive,
+}
+
+/// Which form of reply the endpoint is announced in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passive {
+    /// 227 with address and port.
+    Pasv,
+    /// 229 with the port alone.
+    Epsv,
+}
+
+impl Listen {
+    pub(super) fn new(session: Authenticated, how: Passive) -> Listen {
+        Listen { session, how }
+    }
+
+    /// Which form the client asked for.
+    pub fn how(&self) -> Passive {
+        self.how
+    }
+
+    /// Where the endpoint listens, or `None` when no port of the range was free.
+    pub fn finished(mut self, endpoint: Option<SocketAddr>) -> (Session, Reply) {
+        let reply = match (self.how, endpoint) {
+            (Passive::Pasv, Some(SocketAddr::V4(address))) => Some(Reply::with_text(
+                227,
+                format!(
+                    "Entering Passive Mode ({}).",
+                    hostport::passive_numbers(*address.ip(), address.port())
+                ),
+            )),
+            (Passive::Epsv, Some(address)) => Some(Reply::with_text(
+                229,
+                format!(
+                    "Entering Extended Passive Mode ({})",
+                    hostport::extended_passive_port(address.port())
+                ),
+            )),
+            (Passive::Pasv, Some(SocketAddr::V6(_))) | (_, None) => None,
+        };
+        self.session.endpoint = reply.is_some();
+        (
+            Session::Authenticated(self.session),
+            reply.unwrap_or_else(|| Reply::new(425, "No passive port is free; try again.")),
+        )
+    }
+}
+
+/// A command on a file or directory without a data connection.
+#[derive(Debug)]
+pub struct FileWork {
+    session: Authenticated,
+    task: FileTask,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileTask {
+    /// Make sure that it is a directory one may enter.
+    ChangeDirectory(VirtualPath),
+    /// Make a directory.
+    MakeDirectory(VirtualPath),
+    /// Remove an empty directory.
+    RemoveDirectory(VirtualPath),
+    /// Remove a file.
+    Delete(VirtualPath),
+    /// Rename a file or directory.
+    Rename {
+        /// The old name.
+        from: VirtualPath,
+        /// The new name.
+        to: VirtualPath,
+        /// Whether a file that has the new name may be replaced.
+        replace: bool,
+    },
+    /// Say what it is.
+    Examine {
+        /// The file or directory.
+        path: VirtualPath,
+        /// What the client wants to know.
+        purpose: Examine,
+    },
+}
+
+/// What a client wants to know about a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Examine {
+    /// SIZE.
+    Size,
+    /// MDTM.
+    Modified,
+    /// MLST.
+    Facts,
+    /// RNFR: whether it is there.
+    RenameFrom,
+}
+
+/// What the file system answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileAnswer {
+    /// It is done.
+    Done,
+    /// This is what it is.
+    Entry(Entry),
+}
+
+impl FileWork {
+    pub(super) fn new(session: Authenticated, task: FileTask) -> FileWork {
+        FileWork { session, task }
+    }
+
+    /// What to do.
+    pub fn task(&self) -> &FileTask {
+        &self.task
+    }
+
+    /// The session and the reply, from what the file system answered.
+    pub fn finished(mut self, outcome: Result<FileAnswer, FileError>) -> (Session, Reply) {
+        let reply = match outcome {
+            Ok(answer) => self.success(answer),
+            Err(error) => error.reply(),
+        };
+        (Session::Authenticated(self.session), reply)
+    }
+
+    fn success(&mut self, answer: FileAnswer) -> Reply {
+        match (&self.task, answer) {
+            (FileTask::ChangeDirectory(path), _) => {
+                self.session.directory = path.clone();
+                Reply::new(250, "Directory changed.")
+            }
+            (FileTask::MakeDirectory(path), _) => Reply::pathname(path.as_bytes(), "made."),
+            (FileTask::RemoveDirectory(_) | FileTask::Delete(_), _) => Reply::new(250, "Removed."),
+            (FileTask::Rename { .. }, _) => Reply::new(250, "Renamed."),
+            (FileTask::Examine { path, purpose }, FileAnswer::Entry(entry)) => match purpose {
+                Examine::Size if entry.kind != Kind::File => {
+                    FileError::new(FileErrorKind::NotAFile).reply()
+                }
+                Examine::Size => Reply::with_text(213, entry.size.to_string()),
+                Examine::Modified => Reply::with_text(213, listing::timestamp(entry.modified)),
+                Examine::Facts => {
+                    let (facts, rights) = (self.session.manner.facts, self.session.rights);
+                    let mut line = Vec::new();
+                    listing::facts_line(path.as_bytes(), &entry, facts, rights, &mut line);
+                    Reply::multi_line(250, "Facts:", [line], "End.")
+                }
+                Examine::RenameFrom => {
+                    self.session.prefix = Prefix::RenameFrom(path.clone());
+                    Reply::new(350, "RNTO, please.")
+                }
+            },
+            (FileTask::Examine { .. }, FileAnswer::Done) => {
+                FileError::new(FileErrorKind::Failed).reply()
+            }
+        }
+    }
+}
+
+/// A command that moves data, before its mark.
+#[derive(Debug)]
+pub struct Transfer {
+    session: Authenticated,
+    task: TransferTask,
+}
+
+/// What to move.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransferTask {
+    /// RETR.
+    Retrieve {
+        /// The file.
+        path: VirtualPath,
+        /// Byte to start at.
+        offset: u64,
+        /// Translate line ends.
+        ascii: bool,
+    },
+    /// STOR and APPE.
+    Store {
+        /// The name to publish.
+        path: VirtualPath,
+        /// Byte to start at; `None` is the end of what is there (APPE).
+        offset: Option<u64>,
+        /// The right to make a new file.
+        new: bool,
+        /// The right to replace a published file.
+        overwrite: bool,
+        /// The right to add to a published file.
+        append: bool,
+        /// Translate line ends.
+        ascii: bool,
+    },
+    /// LIST, NLST and MLSD.
+    List {
+        /// The directory, or for LIST and NLST a file.
+        path: VirtualPath,
+        /// Which lines.
+        format: Format,
+        /// What NLST puts before each name.
+        prefix: Vec<u8>,
+        /// For the perm fact.
+        rights: Rights,
+    },
+}
+
+impl Transfer {
+    pub(super) fn new(session: Authenticated, task: TransferTask) -> Transfer {
+        Transfer { session, task }
+    }
+
+    /// What to move.
+    pub fn task(&self) -> &TransferTask {
+        &self.task
+    }
+
+    /// It could not begin: no mark was sent.
+    pub fn refused(self, error: TransferError) -> (Session, Reply) {
+        (
+            Session::Authenticated(self.session),
+            error.reply_before_mark(),
+        )
+    }
+
+    /// It begins: send the mark, then move the data.
+    pub fn begin(self) -> (Running, Reply) {
+        (
+            Running::new(self.session),
+            Reply::new(150, "The data connection follows."),
+        )
+    }
+}
