@@ -1,0 +1,271 @@
+//! Accounts and passwords.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use sha_crypt::{PasswordHashRef, PasswordHasher, PasswordVerifier, ShaCrypt};
+
+use crate::config::value::PasswordHash;
+use crate::config::User;
+use crate::proto::command::Password;
+use crate::proto::parameters::Rights;
+use crate::wait::Deadline;
+
+/// Logins that may wait for the hash function at once.
+const MOST_WAITING: usize = 4;
+/// How long a login waits for its turn. On the slowest boards a hash takes a fraction of a second.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// Bytes of random salt, 16 characters when encoded.
+const SALT: usize = 12;
+
+/// What a verified user has.
+#[derive(Debug)]
+pub struct Account {
+    /// The verified name.
+    pub name: String,
+    /// The directory that the user sees as `/`.
+    pub root: PathBuf,
+    /// What the user may do there.
+    pub rights: Rights,
+    hash: PasswordHash,
+}
+
+/// All accounts. One password is hashed at a time, so that logins cannot take the CPU from
+/// transfers.
+pub struct Accounts {
+    by_name: HashMap<String, Arc<Account>>,
+    /// Checked in place of an account that does not exist, so that both take the same time.
+    decoy: PasswordHash,
+    turn: (Sender<()>, Receiver<()>),
+    waiting: AtomicUsize,
+}
+
+/// What a check of name and password gave.
+#[derive(Debug)]
+pub enum Checked {
+    /// Both are right.
+    Accepted(Arc<Account>),
+    /// One is wrong, or the account is disabled.
+    Refused,
+    /// Too many logins wait already.
+    Busy,
+}
+
+impl Accounts {
+    /// The accounts of a configuration.
+    pub fn new(users: &[User]) -> Accounts {
+        let decoy = users
+            .iter()
+            .map(|user| &user.password)
+            .find(|hash| **hash != PasswordHash::Disabled)
+            .unwrap_or(&PasswordHash::Disabled)
+            .clone();
+        let account = |user: &User| Account {
+            name: user.name.get_ref().clone(),
+            root: user.root.get_ref().clone(),
+            rights: user.access.0,
+            hash: user.password.clone(),
+        };
+        Accounts {
+            by_name: users
+                .iter()
+                .map(|user| (user.name.get_ref().clone(), Arc::new(account(user))))
+                .collect(),
+            decoy,
+            turn: crossbeam_channel::bounded(1),
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Checks a name and a password as the client gave them.
+    pub fn check(&self, name: &[u8], password: &Password) -> Checked {
+        match self.wait_for_turn() {
+            Some(_turn) => self.check_now(name, password),
+            None => Checked::Busy,
+        }
+    }
+
+    fn wait_for_turn(&self) -> Option<Turn<'_>> {
+        let waiting = Waiting::new(&self.waiting)?;
+        let deadline = Deadline::after(LONGEST_WAIT);
+        self.turn.0.send_deadline((), deadline.instant()).ok()?;
+        Some(Turn {
+            token: &self.turn.1,
+            _waiting: waiting,
+        })
+    }
+
+    fn check_now(&self, name: &[u8], password: &Password) -> Checked {
+        let account = std::str::from_utf8(name)
+            .ok()
+            .and_then(|name| self.by_name.get(name));
+        let hash = match account.map(|account| &account.hash) {
+            None | Some(PasswordHash::Disabled) => &self.decoy,
+            Some(hash) => hash,
+        };
+        let right = verify(hash, password);
+        match account {
+            Some(account) if right && account.hash != PasswordHash::Disabled => {
+                Checked::Accepted(Arc::clone(account))
+            }
+            Some(_) | None => Checked::Refused,
+        }
+    }
+}
+
+/// The one turn at the hash function, given back when dropped, also by a panic.
+struct Turn<'a> {
+    token: &'a Receiver<()>,
+    _waiting: Waiting<'a>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let _ = self.token.try_recv();
+    }
+}
+
+/// One place among those that wait or hash.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Waiting<'_> {
+    fn new(count: &AtomicUsize) -> Option<Waiting<'_>> {
+        let place = Waiting(count);
+        (count.fetch_add(1, Ordering::AcqRel) <= MOST_WAITING).then_some(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts")
+            .field("count", &self.by_name.len())
+            .finish()
+    }
+}
+
+/// A hash of `password` for the configuration: sha-crypt with SHA-512, 5000 rounds.
+///
+/// # Errors
+/// A text for the person at the prompt.
+pub fn hash(password: &Password) -> Result<String, String> {
+    let random = ring::rand::SystemRandom::new();
+    let salt: [u8; SALT] = ring::rand::generate(&random)
+        .map_err(|_| "the system has no random numbers".to_owned())?
+        .expose();
+    ShaCrypt::SHA512
+        .hash_password_with_salt(password.expose(), &salt)
+        .map(|hash| hash.to_string())
+        .map_err(|error| format!("the password cannot be hashed: {error}"))
+}
+
+fn verify(hash: &PasswordHash, password: &Password) -> bool {
+    match hash {
+        PasswordHash::Disabled => false,
+        // bcrypt stops at 72 bytes; a longer password must not pass by its beginning.
+        PasswordHash::Bcrypt(text) => {
+            bcrypt::non_truncating_verify(password.expose(), text).unwrap_or(false)
+        }
+        PasswordHash::ShaCrypt(text) => PasswordHashRef::new(text).is_ok_and(|hash| {
+            ShaCrypt::SHA512
+                .verify_password(password.expose(), hash)
+                .is_ok()
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWORD: &[u8] = b"pass word";
+    /// Made by crypt(3) of the C library.
+    const HASHES: [&str; 4] = [
+        "$6$saltsaltsaltsalt$x.kyWlEICsn7PaqziMndBVEoXjUuU1CsTkpkccEAhSJzYD9Q5gYSN/mT4xG5WFnpvDPyOyoCVMGAEcQpsEAK00",
+        "$6$rounds=1000$short$0E0ry2DHs3b57lIz29JI0qS8RqnZa5rO0bZ0KuO9uVuNq2WiAeLTxgm2OSeb1/tnzLlwIB7X1L6WOUUDu88fX0",
+        "$5$saltsalt$9Wp9Qw4Ze8Jxq5F1Z3UnS47KFhc8AqhCRyxFDa8e660",
+        "$2b$04$abcdefghijklmnopqrstuuFcV8WPKEefLKdOWfX8pW1yTVya21P7a",
+    ];
+
+    fn verifies(hash: &str, password: &[u8]) -> bool {
+        let hash = PasswordHash::parse(hash).unwrap();
+        verify(&hash, &Password::new(password.to_vec()))
+    }
+
+    #[test]
+    fn hashes_of_the_c_library_are_understood() {
+        for hash in HASHES {
+            assert!(verifies(hash, PASSWORD), "{hash}");
+            assert!(!verifies(hash, b"pass worD"), "{hash}");
+            assert!(!verifies(hash, b""), "{hash}");
+        }
+    }
+
+    #[test]
+    fn a_long_password_does_not_pass_by_its_beginning() {
+        let long = [b'a'; 73];
+        let hash = bcrypt::hash_with_salt(&long[..72], 4, [1; 16]).unwrap();
+        let hash = hash.format_for_version(bcrypt::Version::TwoB);
+        assert!(verifies(&hash, &long[..72]));
+        assert!(!verifies(&hash, &long));
+    }
+
+    #[test]
+    fn our_own_hash_can_be_configured() {
+        let made = hash(&Password::new(b"secret".to_vec())).unwrap();
+        assert!(made.starts_with("$6$"), "{made}");
+        assert!(verifies(&made, b"secret"));
+    }
+
+    fn accounts(hash: &str) -> Accounts {
+        let text = format!(
+            "listen = [\"127.0.0.1:0\"]\n[[certificate]]\nchain = \"c\"\nkey = \"k\"\n\
+             [[user]]\nname = \"anna\"\npassword = \"{hash}\"\nroot = \"/srv\"\n"
+        );
+        let config = crate::config::Config::parse(&text, std::path::Path::new("f")).unwrap();
+        Accounts::new(&config.user)
+    }
+
+    fn accepts(accounts: &Accounts, name: &[u8], password: &[u8]) -> bool {
+        let password = Password::new(password.to_vec());
+        matches!(accounts.check(name, &password), Checked::Accepted(_))
+    }
+
+    #[test]
+    fn only_the_right_name_with_the_right_password() {
+        let enabled = accounts(HASHES[3]);
+        assert!(accepts(&enabled, b"anna", PASSWORD));
+        assert!(!accepts(&enabled, b"anna", b"wrong"));
+        assert!(!accepts(&enabled, b"bob", PASSWORD));
+        assert!(!accepts(&enabled, b"\xff", PASSWORD));
+        let disabled = accounts("!");
+        assert!(!accepts(&disabled, b"anna", PASSWORD));
+        assert!(!accepts(&disabled, b"anna", b"!"));
+    }
+
+    #[test]
+    fn a_crowd_is_turned_away_and_the_turn_comes_back() {
+        let accounts = accounts("*");
+        let places: Vec<_> = (0..=MOST_WAITING)
+            .map(|_| Waiting::new(&accounts.waiting).unwrap())
+            .collect();
+        assert!(matches!(
+            accounts.check(b"anna", &Password::new(Vec::new())),
+            Checked::Busy
+        ));
+        drop(places);
+        let turn = accounts.wait_for_turn().unwrap();
+        drop(turn);
+        assert!(accounts.wait_for_turn().is_some());
+    }
+}

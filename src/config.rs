@@ -1,0 +1,218 @@
+//! The configuration: one TOML file, every mistake with line, column and what was expected.
+
+pub mod keys;
+pub mod value;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use value::{Access, Millis, PasswordHash, PortRange, Workers};
+
+/// A configuration that was checked as far as the text alone allows.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// Addresses for explicit TLS.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// Addresses for implicit TLS.
+    #[serde(default)]
+    pub listen_implicit: Vec<SocketAddr>,
+    /// Sessions at once, each with a thread of its own.
+    #[serde(default)]
+    pub workers: Workers,
+    /// Ports for passive data connections.
+    #[serde(default)]
+    pub passive_ports: PortRange,
+    /// What ties a data connection to its control connection.
+    #[serde(default)]
+    pub data_session: DataSession,
+    /// Whether TYPE A translates line ends.
+    #[serde(default = "yes")]
+    pub ascii: bool,
+    /// Whether symbolic links inside a root are followed.
+    #[serde(default = "yes")]
+    pub symlinks: bool,
+    /// From connection to login.
+    #[serde(default = "Millis::login")]
+    pub login_timeout: Millis,
+    /// Between two commands.
+    #[serde(default = "Millis::idle")]
+    pub idle_timeout: Millis,
+    /// For one TLS handshake.
+    #[serde(default = "Millis::tls")]
+    pub tls_timeout: Millis,
+    /// Until the data connection arrives.
+    #[serde(default = "Millis::data")]
+    pub data_timeout: Millis,
+    /// For a transfer in which nothing moves.
+    #[serde(default = "Millis::stall")]
+    pub stall_timeout: Millis,
+    /// For transfers that run when SIGTERM arrives.
+    #[serde(default = "Millis::drain")]
+    pub drain_timeout: Millis,
+    /// Certificate chains with their keys.
+    #[serde(default)]
+    pub certificate: Vec<Certificate>,
+    /// The accounts.
+    #[serde(default)]
+    pub user: Vec<User>,
+}
+
+/// `data-session`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataSession {
+    /// The data connection must resume the control connection's TLS session.
+    #[default]
+    Required,
+    /// It may be a TLS session of its own, as long as it does not try to resume another's.
+    Preferred,
+}
+
+/// `[[certificate]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM file with the certificate first and its issuers after it.
+    pub chain: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// `[[user]]`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct User {
+    /// What the client gives with USER.
+    pub name: Spanned<String>,
+    /// Hash of what the client gives with PASS.
+    pub password: PasswordHash,
+    /// The directory that the user sees as `/`.
+    pub root: Spanned<PathBuf>,
+    /// What the user may do there.
+    #[serde(default)]
+    pub access: Access,
+}
+
+/// A mistake in the configuration, or a file that cannot be read.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file as it was named.
+    pub file: PathBuf,
+    /// Line and column, both from 1; `None` when the file itself is the trouble.
+    pub place: Option<(usize, usize)>,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", self.file.display())?;
+        if let Some((line, column)) = self.place {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {}", self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The first mistake, with its place.
+    pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
+            file: file.to_owned(),
+            place: None,
+            message: format!("cannot read the configuration: {error}"),
+        })?;
+        Config::parse(&text, file)
+    }
+
+    /// Checks the text of a configuration; `file` is for messages.
+    ///
+    /// # Errors
+    /// The first mistake, with its place.
+    pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+        let mistake = |span: Option<std::ops::Range<usize>>, message: String| ConfigError {
+            file: file.to_owned(),
+            place: span.map(|span| place(text, span.start)),
+            message,
+        };
+        let table = toml::de::DeTable::parse(text)
+            .map_err(|error| mistake(error.span(), error.message().to_owned()))?;
+        keys::check(table.get_ref()).map_err(|(span, message)| mistake(Some(span), message))?;
+        let config: Config = toml::from_str(text)
+            .map_err(|error: toml::de::Error| mistake(error.span(), error.message().to_owned()))?;
+        config
+            .check()
+            .map_err(|(span, message)| mistake(span, message))?;
+        Ok(config)
+    }
+
+    /// What concerns more than one value.
+    fn check(&self) -> Result<(), (Option<std::ops::Range<usize>>, String)> {
+        if self.listen.is_empty() && self.listen_implicit.is_empty() {
+            return Err((
+                None,
+                "nothing to listen on: expected listen = [\"0.0.0.0:21\"] or listen-implicit = \
+                 [\"0.0.0.0:990\"]"
+                    .to_owned(),
+            ));
+        }
+        if self.certificate.is_empty() {
+            return Err((
+                None,
+                "no certificate: expected [[certificate]] with chain and key".to_owned(),
+            ));
+        }
+        for (index, user) in self.user.iter().enumerate() {
+            let name = user.name.get_ref();
+            if name.is_empty() || name.chars().any(char::is_control) {
+                return Err((
+                    Some(user.name.span()),
+                    "expected a name without control characters".to_owned(),
+                ));
+            }
+            let earlier = self.user.iter().take(index);
+            if earlier
+                .into_iter()
+                .any(|other| other.name.get_ref() == name)
+            {
+                return Err((
+                    Some(user.name.span()),
+                    format!("the user {name:?} stands here twice: expected each name once"),
+                ));
+            }
+            if !user.root.get_ref().is_absolute() {
+                return Err((
+                    Some(user.root.span()),
+                    "expected an absolute path, beginning with /".to_owned(),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Line and column of a byte offset, both from 1; columns count characters.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count().saturating_add(1);
+    let column = before.rsplit('\n').next().unwrap_or_default();
+    (line, column.chars().count().saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests;

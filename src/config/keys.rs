@@ -1,0 +1,156 @@
+//! Every key that the configuration has or will have, in one table. ftpsd.conf(5) describes each;
+//! a test holds the two against each other.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+/// Whether a key does something yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It does.
+    Built,
+    /// Its name and meaning are fixed; until it works it is refused, so that nobody believes in it.
+    Planned,
+}
+
+/// A key of the configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// The table it stands in: "" for the top, else `user`, `certificate` or `network`.
+    pub table: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it does something yet.
+    pub state: State,
+}
+
+const fn built(table: &'static str, name: &'static str) -> Key {
+    Key {
+        table,
+        name,
+        state: State::Built,
+    }
+}
+
+const fn planned(table: &'static str, name: &'static str) -> Key {
+    Key {
+        table,
+        name,
+        state: State::Planned,
+    }
+}
+
+/// The table, in the order of the manual page.
+pub const KEYS: [Key; 63] = [
+    built("", "listen"),
+    built("", "listen-implicit"),
+    planned("", "account"),
+    planned("", "state-dir"),
+    planned("", "pid-file"),
+    planned("", "status-file"),
+    planned("", "log"),
+    planned("", "open-for"),
+    built("", "workers"),
+    planned("", "allow"),
+    planned("", "deny"),
+    planned("", "reserve-for"),
+    planned("", "sessions-per-address"),
+    planned("", "sessions-before-login"),
+    planned("", "login-penalty"),
+    built("", "login-timeout"),
+    built("", "idle-timeout"),
+    built("", "tls-timeout"),
+    built("", "data-timeout"),
+    built("", "stall-timeout"),
+    planned("", "slowest"),
+    built("", "drain-timeout"),
+    built("", "passive-ports"),
+    planned("", "passive-address"),
+    planned("", "active-mode"),
+    built("", "data-session"),
+    planned("", "truncated-uploads"),
+    planned("", "tls-min"),
+    planned("", "tls-max"),
+    planned("", "plain-from"),
+    planned("", "client-ca"),
+    planned("", "client-certificates"),
+    built("", "ascii"),
+    built("", "symlinks"),
+    planned("", "file-mode"),
+    planned("", "keep-free"),
+    planned("", "partial-age"),
+    planned("", "durable"),
+    planned("", "atomic"),
+    planned("", "users-file"),
+    built("", "certificate"),
+    built("certificate", "chain"),
+    built("certificate", "key"),
+    built("", "user"),
+    built("user", "name"),
+    built("user", "password"),
+    built("user", "root"),
+    built("user", "access"),
+    planned("user", "share"),
+    planned("user", "require-mount"),
+    planned("user", "client-certificate"),
+    planned("user", "data-session"),
+    planned("user", "sessions"),
+    planned("user", "durable"),
+    planned("user", "atomic"),
+    planned("user", "file-mode"),
+    planned("", "network"),
+    planned("network", "from"),
+    planned("network", "passive-address"),
+    planned("network", "data-session"),
+    planned("network", "truncated-uploads"),
+    planned("network", "tls-min"),
+    planned("network", "tls-max"),
+];
+
+/// Refuses keys that do not exist and keys that do nothing yet.
+///
+/// # Errors
+/// The place of the first such key and what to do about it.
+pub fn check(table: &DeTable<'_>) -> Result<(), (Range<usize>, String)> {
+    check_table("", table)?;
+    for (name, value) in table {
+        let name: &str = name.get_ref();
+        let DeValue::Array(tables) = value.get_ref() else {
+            continue;
+        };
+        for element in tables {
+            if let DeValue::Table(inner) = element.get_ref() {
+                check_table(name, inner)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_table(place: &str, table: &DeTable<'_>) -> Result<(), (Range<usize>, String)> {
+    for name in table.keys() {
+        let text: &str = name.get_ref();
+        let known = KEYS
+            .iter()
+            .find(|key| key.table == place && key.name == text);
+        let message = match known.map(|key| key.state) {
+            Some(State::Built) => continue,
+            Some(State::Planned) => {
+                format!("`{text}` is not built yet in this version: take the line out")
+            }
+            None => {
+                let names = KEYS
+                    .iter()
+                    .filter(|key| key.table == place && key.state == State::Built)
+                    .map(|key| key.name);
+                format!(
+                    "unknown key `{text}`: expected one of {}",
+                    names.collect::<Vec<_>>().join(", ")
+                )
+            }
+        };
+        return Err((name.span(), message));
+    }
+    Ok(())
+}

@@ -1,0 +1,307 @@
+//! Values of the configuration that are more than a string or a number.
+
+use std::time::Duration;
+
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+use crate::proto::parameters::{Right, Rights};
+
+/// A time span such as `"500ms"`, `"30s"`, `"5m"` or `"2h"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Millis(u64);
+
+impl Millis {
+    /// The same for the standard library.
+    pub fn duration(self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
+    const fn seconds(seconds: u64) -> Millis {
+        Millis(seconds * 1000)
+    }
+
+    pub(super) fn login() -> Millis {
+        Millis::seconds(60)
+    }
+
+    pub(super) fn idle() -> Millis {
+        Millis::seconds(300)
+    }
+
+    pub(super) fn tls() -> Millis {
+        Millis::seconds(20)
+    }
+
+    pub(super) fn data() -> Millis {
+        Millis::seconds(20)
+    }
+
+    pub(super) fn stall() -> Millis {
+        Millis::seconds(60)
+    }
+
+    pub(super) fn drain() -> Millis {
+        Millis::seconds(30)
+    }
+
+    fn parse(text: &str) -> Option<Millis> {
+        let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+        let unit = match text.get(digits.len()..)? {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        let count: u64 = digits.parse().ok()?;
+        let total = count.checked_mul(unit)?;
+        // A year is longer than anything meant, and far from where clocks overflow.
+        (1..=31_536_000_000)
+            .contains(&total)
+            .then_some(Millis(total))
+    }
+}
+
+/// Ports from first to last, such as `"50000-50999"` or `"10021"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortRange {
+    /// The lowest.
+    pub first: u16,
+    /// The highest.
+    pub last: u16,
+}
+
+impl PortRange {
+    /// How many ports there are.
+    pub fn count(self) -> u32 {
+        u32::from(self.last.saturating_sub(self.first)).saturating_add(1)
+    }
+
+    fn parse(text: &str) -> Option<PortRange> {
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (1024 <= first && first <= last).then_some(PortRange { first, last })
+    }
+}
+
+impl Default for PortRange {
+    fn default() -> PortRange {
+        PortRange {
+            first: 50_000,
+            last: 50_999,
+        }
+    }
+}
+
+/// How many worker threads there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Workers(pub u16);
+
+impl Default for Workers {
+    fn default() -> Workers {
+        Workers(16)
+    }
+}
+
+/// A password hash in the form of crypt(5).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PasswordHash {
+    /// `$2a$`, `$2b$` or `$2y$`.
+    Bcrypt(String),
+    /// `$5$` or `$6$`.
+    ShaCrypt(String),
+    /// `*`, `!...` or empty: nobody logs in.
+    Disabled,
+}
+
+impl PasswordHash {
+    /// Tells the kinds apart; `None` for one that this server does not know.
+    pub fn parse(text: &str) -> Option<PasswordHash> {
+        if text.is_empty() || text.starts_with(['*', '!']) {
+            return Some(PasswordHash::Disabled);
+        }
+        let mut fields = text.strip_prefix('$')?.split('$');
+        let kind = fields.next()?;
+        let encoded = |text: &str, length: usize| {
+            text.len() == length
+                && text
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(&byte))
+        };
+        match kind {
+            "2a" | "2b" | "2y" => {
+                let cost: u32 = fields.next()?.parse().ok()?;
+                let fits = (4..=31).contains(&cost) && encoded(fields.next()?, 53);
+                fits.then(|| PasswordHash::Bcrypt(text.to_owned()))
+            }
+            "5" | "6" => {
+                let mut salt = fields.next()?;
+                if let Some(rounds) = salt.strip_prefix("rounds=") {
+                    let rounds: u32 = rounds.parse().ok()?;
+                    if !(1000..=999_999_999).contains(&rounds) {
+                        return None;
+                    }
+                    salt = fields.next()?;
+                }
+                let hash = fields.next()?;
+                let fits = encoded(hash, if kind == "5" { 43 } else { 86 });
+                let whole = salt.len() <= 16 && fields.next().is_none();
+                (fits && whole).then(|| PasswordHash::ShaCrypt(text.to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A user's `access`: a preset or a list of rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access(pub Rights);
+
+impl Default for Access {
+    fn default() -> Access {
+        Access(Rights::FULL)
+    }
+}
+
+/// Reads a string through `parse`; the error says what was expected.
+fn from_text<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    expected: &'static str,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse(&text).ok_or_else(|| D::Error::custom(format!("expected {expected}")))
+}
+
+impl<'de> Deserialize<'de> for Millis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Error> {
+        from_text(
+            deserializer,
+            "a time span with its unit, such as \"500ms\", \"30s\", \"5m\" or \"2h\"",
+            Millis::parse,
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for PortRange {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PortRange, D::Error> {
+        from_text(
+            deserializer,
+            "ports from 1024 up, such as \"50000-50999\", the lower first",
+            PortRange::parse,
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for Workers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Workers, D::Error> {
+        let count = i64::deserialize(deserializer)?;
+        u16::try_from(count)
+            .ok()
+            .filter(|count| (1..=1000).contains(count))
+            .map(Workers)
+            .ok_or_else(|| D::Error::custom("expected a number of threads from 1 to 1000"))
+    }
+}
+
+impl<'de> Deserialize<'de> for PasswordHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PasswordHash, D::Error> {
+        from_text(
+            deserializer,
+            "a hash that begins with $2b$ (bcrypt), $5$ or $6$ (sha-crypt), as \
+             `ftpsd --hash-password` prints it, or \"*\" for nobody",
+            PasswordHash::parse,
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for Access {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Access, D::Error> {
+        deserializer.deserialize_any(AccessVisitor)
+    }
+}
+
+struct AccessVisitor;
+
+impl<'de> Visitor<'de> for AccessVisitor {
+    type Value = Access;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("\"full\", \"read-only\", \"upload-only\" or a list of rights")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Access, E> {
+        match text {
+            "full" => Ok(Access(Rights::FULL)),
+            "read-only" => Ok(Access(Rights::READ_ONLY)),
+            "upload-only" => Ok(Access(Rights::UPLOAD_ONLY)),
+            _ => Err(E::custom(
+                "expected \"full\", \"read-only\", \"upload-only\" or a list of rights",
+            )),
+        }
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Access, A::Error> {
+        let mut rights = Rights::default();
+        while let Some(name) = seq.next_element::<String>()? {
+            let found = Right::ALL.iter().find(|(_, known)| *known == name);
+            let Some((right, _)) = found else {
+                let known = Right::ALL.map(|(_, known)| known).join(", ");
+                return Err(A::Error::custom(format!("expected rights out of {known}")));
+            };
+            rights = rights.with(*right);
+        }
+        Ok(Access(rights))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_spans() {
+        assert_eq!(Millis::parse("2h"), Some(Millis(7_200_000)));
+        assert_eq!(Millis::parse("500ms"), Some(Millis(500)));
+        for wrong in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1d",
+            "0s",
+            "99999999999999999999h",
+            "9000000h",
+        ] {
+            assert_eq!(Millis::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn port_ranges() {
+        assert_eq!(PortRange::parse("10021").map(PortRange::count), Some(1));
+        assert_eq!(
+            PortRange::parse("1024-65535").map(PortRange::count),
+            Some(64_512)
+        );
+        for wrong in ["", "21", "5000-4000", "1024-70000", "a-b"] {
+            assert_eq!(PortRange::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn password_kinds() {
+        assert_eq!(PasswordHash::parse("!$6$x$y"), Some(PasswordHash::Disabled));
+        assert_eq!(PasswordHash::parse("$1$md5$x"), None);
+        for cut in [
+            "secret",
+            "$6$salt$short",
+            "$2b$04$short",
+            "$6$rounds=1$salt$x",
+            "$6$",
+            "$",
+        ] {
+            assert_eq!(PasswordHash::parse(cut), None, "{cut}");
+        }
+    }
+}

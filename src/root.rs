@@ -1,0 +1,346 @@
+//! A user's files, as if chrooted: the only module that touches them.
+//!
+//! Everything goes through [`Root`], a directory handle. A pathname is resolved below it by one
+//! of two resolvers that behave alike, and the last step of a change is always made by name
+//! inside a directory handle that is already held, so nothing outside can be reached however
+//! links and directories are swapped meanwhile.
+
+mod directory;
+mod resolver;
+mod upload;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
+use rustix::io::Errno;
+
+use crate::proto::listing::{Entry, Kind};
+use crate::proto::outcome::{FileError, FileErrorKind};
+use crate::proto::path::{self, VirtualPath};
+
+pub use directory::Directory;
+pub use resolver::Resolver;
+pub use upload::{Origin, StoreRequest, Upload};
+
+/// A user's root directory. Opened at login and closed with the session, so that a medium may
+/// be mounted later and can be unmounted.
+#[derive(Debug)]
+pub struct Root {
+    handle: OwnedFd,
+    resolver: Resolver,
+    owner: Vec<u8>,
+}
+
+/// A file open for RETR.
+#[derive(Debug)]
+pub struct Reading {
+    file: File,
+}
+
+impl Root {
+    /// Opens `directory` as the root of `user`, whose name sets partial uploads apart.
+    ///
+    /// # Errors
+    /// What open(2) reports; the directory may be missing or not mounted.
+    pub fn open(directory: &Path, user: &str, symlinks: bool) -> io::Result<Root> {
+        let handle = rustix::fs::open(
+            directory.as_os_str().as_bytes(),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let resolver = Resolver::detect(&handle, symlinks);
+        Ok(Root {
+            handle,
+            resolver,
+            owner: user.as_bytes().to_vec(),
+        })
+    }
+
+    /// The same root through a resolver of choice, for tests that hold the two against each other.
+    #[must_use]
+    pub fn with_resolver(self, resolver: Resolver) -> Root {
+        Root { resolver, ..self }
+    }
+
+    /// CWD: whether `path` is a directory that may be entered.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn enter(&self, path: &VirtualPath) -> Result<(), FileError> {
+        let directory = self.directory(path)?;
+        // Search permission shows only when something inside is looked up.
+        rustix::fs::statat(&directory, c".", AtFlags::empty()).map_err(from_errno)?;
+        Ok(())
+    }
+
+    /// What `path` is; a partial upload of this user's answers while nothing is published there.
+    ///
+    /// # Errors
+    /// Why it cannot be told.
+    pub fn examine(&self, path: &VirtualPath) -> Result<Entry, FileError> {
+        match self.resolver.open(&self.handle, path, OFlags::PATH) {
+            Ok(handle) => stat(&handle).map(|stat| entry(&stat)).map_err(from_errno),
+            Err(Errno::NOENT) => {
+                let (parent, name) = self.parent(path)?;
+                rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
+                    .map(|stat| entry(&stat))
+                    .map_err(from_errno)
+            }
+            Err(errno) => Err(from_errno(errno)),
+        }
+    }
+
+    /// MKD.
+    ///
+    /// # Errors
+    /// Why it was not made.
+    pub fn make_directory(&self, path: &VirtualPath) -> Result<(), FileError> {
+        let (parent, name) = self.parent(path)?;
+        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o777)).map_err(from_errno)
+    }
+
+    /// RMD: removes an empty directory. Partial uploads do not show, so they do not count as
+    /// content; they go with it.
+    ///
+    /// # Errors
+    /// Why it is still there.
+    pub fn remove_directory(&self, path: &VirtualPath) -> Result<(), FileError> {
+        let (parent, name) = self.parent(path)?;
+        let remove = || rustix::fs::unlinkat(&parent, &name[..], AtFlags::REMOVEDIR);
+        match remove() {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                Directory::open(&parent, &name)?.remove_partials()?;
+                remove().map_err(from_errno)
+            }
+            other => other.map_err(from_errno),
+        }
+    }
+
+    /// DELE: removes a file, or this user's partial upload where nothing is published.
+    ///
+    /// # Errors
+    /// Why it is still there.
+    pub fn delete(&self, path: &VirtualPath) -> Result<(), FileError> {
+        let (parent, name) = self.parent(path)?;
+        match rustix::fs::unlinkat(&parent, &name[..], AtFlags::empty()) {
+            Err(Errno::NOENT) => {
+                rustix::fs::unlinkat(&parent, self.partial(&name), AtFlags::empty())
+            }
+            other => other,
+        }
+        .map_err(from_errno)
+    }
+
+    /// RNFR and RNTO; `replace` permits a file that has the new name to be replaced.
+    ///
+    /// # Errors
+    /// Why the old name stands.
+    pub fn rename(
+        &self,
+        from: &VirtualPath,
+        to: &VirtualPath,
+        replace: bool,
+    ) -> Result<(), FileError> {
+        let (from_parent, from_name) = self.parent(from)?;
+        let (to_parent, to_name) = self.parent(to)?;
+        match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
+            Err(Errno::NOENT) => rename(
+                &from_parent,
+                &self.partial(&from_name),
+                &to_parent,
+                &self.partial(&to_name),
+                true,
+            ),
+            other => other,
+        }
+        .map_err(from_errno)
+    }
+
+    /// RETR: opens a regular file at a byte offset.
+    ///
+    /// # Errors
+    /// Anything but a regular file is refused before it is opened, for opening a device or a
+    /// FIFO can have effects; an offset past the end is [`FileErrorKind::BeyondEnd`].
+    pub fn read(&self, path: &VirtualPath, offset: u64) -> Result<Reading, FileError> {
+        let handle = self
+            .resolver
+            .open(&self.handle, path, OFlags::PATH)
+            .map_err(from_errno)?;
+        let seen = stat(&handle).map_err(from_errno)?;
+        if entry(&seen).kind != Kind::File {
+            return Err(FileError::new(FileErrorKind::NotAFile));
+        }
+        // NONBLOCK and NOCTTY in case the name was swapped for a special file since.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let handle = self
+            .resolver
+            .open(&self.handle, path, flags)
+            .map_err(from_errno)?;
+        let opened = rustix::fs::fstat(&handle).map_err(from_errno)?;
+        if entry(&opened).kind != Kind::File {
+            return Err(FileError::new(FileErrorKind::NotAFile));
+        }
+        if offset > entry(&opened).size {
+            return Err(FileError::new(FileErrorKind::BeyondEnd));
+        }
+        rustix::fs::seek(&handle, rustix::fs::SeekFrom::Start(offset)).map_err(from_errno)?;
+        Ok(Reading {
+            file: File::from(handle),
+        })
+    }
+
+    /// STOR and APPE: opens what the upload goes into.
+    ///
+    /// # Errors
+    /// Why it cannot begin; nothing has changed then.
+    pub fn store(&self, path: &VirtualPath, request: StoreRequest) -> Result<Upload, FileError> {
+        let (parent, name) = self.parent(path)?;
+        let partial = self.partial(&name);
+        Upload::open(parent, name, partial, request)
+    }
+
+    /// LIST, NLST and MLSD: opens a directory for reading its entries.
+    ///
+    /// # Errors
+    /// Why not; [`FileErrorKind::NotADirectory`] for a file.
+    pub fn list(&self, path: &VirtualPath) -> Result<Directory, FileError> {
+        let directory = self.directory(path)?;
+        Directory::open(&directory, b".")
+    }
+
+    /// What a symbolic link in a listed directory leads to; `None` when it leads nowhere.
+    pub fn follow(&self, directory: &VirtualPath, name: &[u8]) -> Option<Entry> {
+        let path = directory.child(name).ok()?;
+        let handle = self.resolver.open(&self.handle, &path, OFlags::PATH).ok()?;
+        stat(&handle).ok().map(|stat| entry(&stat))
+    }
+
+    fn directory(&self, path: &VirtualPath) -> Result<OwnedFd, FileError> {
+        self.resolver
+            .open(&self.handle, path, OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(from_errno)
+    }
+
+    /// The directory that holds `path`, and the last name. The root has none.
+    fn parent(&self, path: &VirtualPath) -> Result<(OwnedFd, Vec<u8>), FileError> {
+        let Some(name) = path.name() else {
+            return Err(FileError::new(FileErrorKind::NotAFile));
+        };
+        Ok((self.directory(&path.parent())?, name.to_vec()))
+    }
+
+    /// The name under which an upload to `name` waits for its publication.
+    fn partial(&self, name: &[u8]) -> Vec<u8> {
+        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+        digest.update(&self.owner);
+        digest.update(b"\0");
+        digest.update(name);
+        let tag: String = digest
+            .finish()
+            .as_ref()
+            .iter()
+            .take(16)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        path::reserved_name(&tag)
+    }
+}
+
+impl Reading {
+    /// Fills the start of `buffer` and returns how many bytes; 0 is the end of the file.
+    ///
+    /// # Errors
+    /// What read(2) reports, but never EINTR.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
+        rustix::io::retry_on_intr(|| rustix::io::read(&self.file, &mut *buffer)).map_err(from_errno)
+    }
+}
+
+/// Renames, without replacing unless told so. Kernels before 3.15 and some file systems have no
+/// way to do the latter in one step; there it is looked up first.
+fn rename(
+    from: &OwnedFd,
+    from_name: &[u8],
+    to: &OwnedFd,
+    to_name: &[u8],
+    replace: bool,
+) -> Result<(), Errno> {
+    if replace {
+        return rustix::fs::renameat(from, from_name, to, to_name);
+    }
+    match rustix::fs::renameat_with(from, from_name, to, to_name, RenameFlags::NOREPLACE) {
+        Err(Errno::NOSYS | Errno::INVAL) => {
+            match rustix::fs::statat(to, to_name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(_) => Err(Errno::EXIST),
+                Err(Errno::NOENT) => rustix::fs::renameat(from, from_name, to, to_name),
+                Err(errno) => Err(errno),
+            }
+        }
+        other => other,
+    }
+}
+
+/// fstat(2) that also takes an O_PATH handle on kernels before 3.6.
+fn stat(handle: &OwnedFd) -> Result<Stat, Errno> {
+    rustix::fs::statat(handle, c"", AtFlags::EMPTY_PATH)
+}
+
+/// What clients may see of `stat`.
+fn entry(stat: &Stat) -> Entry {
+    Entry {
+        kind: match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Directory,
+            FileType::Symlink
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => Kind::Special,
+        },
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        // The field's type differs between architectures.
+        #[allow(
+            clippy::useless_conversion,
+            clippy::unnecessary_fallible_conversions,
+            reason = "it is narrower than i64 on some targets"
+        )]
+        modified: i64::try_from(stat.st_mtime).unwrap_or(0),
+        mode: stat.st_mode,
+        #[allow(
+            clippy::useless_conversion,
+            reason = "it is narrower than u64 on some targets"
+        )]
+        links: stat.st_nlink.into(),
+    }
+}
+
+/// What an errno of the file calls means to a client.
+fn from_errno(errno: Errno) -> FileError {
+    let kind = match errno {
+        Errno::NOENT => FileErrorKind::NotFound,
+        Errno::ACCESS | Errno::PERM => FileErrorKind::Denied,
+        Errno::ISDIR => FileErrorKind::NotAFile,
+        Errno::NOTDIR => FileErrorKind::NotADirectory,
+        Errno::EXIST => FileErrorKind::Exists,
+        Errno::NOTEMPTY => FileErrorKind::NotEmpty,
+        Errno::LOOP => FileErrorKind::Links,
+        Errno::ROFS => FileErrorKind::ReadOnly,
+        Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => FileErrorKind::NameInvalid,
+        Errno::NOSPC | Errno::DQUOT => FileErrorKind::NoSpace,
+        Errno::FBIG => FileErrorKind::TooLarge,
+        Errno::BUSY | Errno::AGAIN | Errno::TXTBSY => FileErrorKind::Busy,
+        _ => FileErrorKind::Failed,
+    };
+    FileError {
+        kind,
+        errno: errno.raw_os_error(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,460 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+const BOTH: [Resolver; 2] = [
+    Resolver::Openat2 { symlinks: true },
+    Resolver::Walk { symlinks: true },
+];
+const STORE: StoreRequest = StoreRequest {
+    offset: Some(0),
+    new: true,
+    overwrite: true,
+    append: true,
+};
+
+fn path(text: &str) -> VirtualPath {
+    VirtualPath::root().join(text.as_bytes()).unwrap()
+}
+
+/// A tree with a secret outside the root, and roots on it through both resolvers.
+fn tree() -> (TempDir, [Root; 2]) {
+    let place = TempDir::new().unwrap();
+    let root = place.path().join("root");
+    fs::create_dir_all(root.join("a/b")).unwrap();
+    fs::write(place.path().join("secret"), "secret").unwrap();
+    fs::write(root.join("file"), "0123456789").unwrap();
+    fs::write(root.join("a/b/deep"), "deep").unwrap();
+    symlink("../../../../secret", root.join("a/escape")).unwrap();
+    symlink("/file", root.join("a/absolute")).unwrap();
+    symlink("a/b", root.join("into")).unwrap();
+    symlink("a/b/", root.join("slash")).unwrap();
+    symlink("file/", root.join("wrong")).unwrap();
+    symlink("loop", root.join("loop")).unwrap();
+    symlink("/proc/self/root", root.join("magic")).unwrap();
+    let open = |resolver| {
+        Root::open(&root, "anna", true)
+            .unwrap()
+            .with_resolver(resolver)
+    };
+    let roots = BOTH.map(open);
+    (place, roots)
+}
+
+fn content(root: &Root, name: &str) -> Result<String, FileErrorKind> {
+    let mut reading = root.read(&path(name), 0).map_err(|error| error.kind)?;
+    let mut buffer = [0; 100];
+    let length = reading.read(&mut buffer).unwrap();
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+fn put(root: &Root, name: &str, offset: Option<u64>, text: &str) -> Result<Origin, FileErrorKind> {
+    let request = StoreRequest { offset, ..STORE };
+    let mut upload = root
+        .store(&path(name), request)
+        .map_err(|error| error.kind)?;
+    let origin = upload.origin();
+    upload.write(text.as_bytes()).unwrap();
+    upload.publish().unwrap();
+    Ok(origin)
+}
+
+/// An upload that ends early.
+fn broken(root: &Root, name: &str, text: &str) {
+    let mut upload = root.store(&path(name), STORE).unwrap();
+    upload.write(text.as_bytes()).unwrap();
+}
+
+fn listed(root: &Root, name: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut directory = root.list(&path(name)).unwrap();
+    while directory
+        .next_names(|_, name| {
+            names.insert(String::from_utf8_lossy(name).into_owned());
+        })
+        .unwrap()
+    {}
+    names
+}
+
+#[test]
+fn this_machine_has_both_resolvers() {
+    let (_place, roots) = tree();
+    assert_eq!(Resolver::detect(&roots[0].handle, true), BOTH[0]);
+}
+
+#[test]
+fn links_stay_inside() {
+    for root in tree().1 {
+        let how = format!("{:?}", root.resolver);
+        assert_eq!(
+            content(&root, "a/escape"),
+            Err(FileErrorKind::NotFound),
+            "{how}"
+        );
+        assert_eq!(
+            content(&root, "a/absolute"),
+            Ok("0123456789".into()),
+            "{how}"
+        );
+        assert_eq!(content(&root, "into/deep"), Ok("deep".into()), "{how}");
+        assert_eq!(content(&root, "slash/deep"), Ok("deep".into()), "{how}");
+        assert_eq!(content(&root, "loop"), Err(FileErrorKind::Links), "{how}");
+        assert_eq!(
+            content(&root, "wrong"),
+            Err(FileErrorKind::NotADirectory),
+            "{how}"
+        );
+        assert!(content(&root, "magic").is_err(), "{how}");
+        assert_eq!(
+            content(&root, "into"),
+            Err(FileErrorKind::NotAFile),
+            "{how}"
+        );
+        root.enter(&path("into")).unwrap();
+        assert_eq!(
+            root.enter(&path("a/absolute")).unwrap_err().kind,
+            FileErrorKind::NotADirectory
+        );
+    }
+}
+
+#[test]
+fn links_can_be_refused() {
+    let (_place, roots) = tree();
+    let resolvers = [
+        Resolver::Openat2 { symlinks: false },
+        Resolver::Walk { symlinks: false },
+    ];
+    for (root, resolver) in roots.into_iter().zip(resolvers) {
+        let root = root.with_resolver(resolver);
+        assert_eq!(content(&root, "file"), Ok("0123456789".into()));
+        for name in ["into/deep", "a/absolute", "into"] {
+            assert_eq!(
+                content(&root, name),
+                Err(FileErrorKind::Links),
+                "{name} {resolver:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn special_files_are_not_opened() {
+    for (place, root) in tree_twice() {
+        let fifo = place.path().join("root/fifo");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+        assert_eq!(content(&root, "fifo"), Err(FileErrorKind::NotAFile));
+        assert_eq!(
+            put(&root, "fifo", Some(0), "x"),
+            Err(FileErrorKind::NotAFile)
+        );
+        assert_eq!(root.examine(&path("fifo")).unwrap().kind, Kind::Special);
+    }
+}
+
+fn tree_twice() -> impl Iterator<Item = (TempDir, Root)> {
+    BOTH.into_iter().map(|resolver| {
+        let (place, [root, _]) = tree();
+        (place, root.with_resolver(resolver))
+    })
+}
+
+#[test]
+fn an_upload_shows_only_when_it_is_published() {
+    for (place, root) in tree_twice() {
+        let file = place.path().join("root/a/new");
+        let mut upload = root.store(&path("a/new"), STORE).unwrap();
+        upload.write(b"content").unwrap();
+        assert!(!file.exists());
+        assert!(!listed(&root, "a").contains("new"));
+        assert_eq!(listed(&root, "a").len(), 3, "the partial is hidden");
+        upload.publish().unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"content");
+        assert_eq!(
+            fs::read_dir(place.path().join("root/a")).unwrap().count(),
+            4
+        );
+    }
+}
+
+#[test]
+fn a_broken_upload_is_resumed() {
+    for (place, root) in tree_twice() {
+        let mut upload = root.store(&path("new"), STORE).unwrap();
+        upload.write(b"0123").unwrap();
+        drop(upload);
+        assert!(!place.path().join("root/new").exists());
+        assert_eq!(root.examine(&path("new")).unwrap().size, 4);
+        assert_eq!(
+            put(&root, "new", Some(5), "x"),
+            Err(FileErrorKind::BeyondEnd)
+        );
+        assert_eq!(put(&root, "new", Some(3), "three"), Ok(Origin::Partial));
+        assert_eq!(content(&root, "new"), Ok("012three".into()));
+        // APPE goes on from the partial's end, and STOR forgets it.
+        broken(&root, "other", "ab");
+        assert_eq!(put(&root, "other", None, "cd"), Ok(Origin::Partial));
+        assert_eq!(content(&root, "other"), Ok("abcd".into()));
+        broken(&root, "third", "ab");
+        assert_eq!(put(&root, "third", Some(0), "c"), Ok(Origin::New));
+        assert_eq!(content(&root, "third"), Ok("c".into()));
+    }
+}
+
+#[test]
+fn a_partial_is_its_owners() {
+    let (place, [root, _]) = tree();
+    broken(&root, "new", "ab");
+    let other = Root::open(&place.path().join("root"), "bob", true).unwrap();
+    assert_eq!(
+        other.examine(&path("new")).unwrap_err().kind,
+        FileErrorKind::NotFound
+    );
+    assert_eq!(root.examine(&path("new")).unwrap().size, 2);
+    root.delete(&path("new")).unwrap();
+    assert_eq!(
+        root.examine(&path("new")).unwrap_err().kind,
+        FileErrorKind::NotFound
+    );
+}
+
+#[test]
+fn a_published_file_is_resumed_in_place() {
+    for (_place, root) in tree_twice() {
+        assert_eq!(put(&root, "file", Some(10), "ab"), Ok(Origin::Published));
+        assert_eq!(content(&root, "file"), Ok("0123456789ab".into()));
+        assert_eq!(put(&root, "file", Some(2), "x"), Ok(Origin::Published));
+        assert_eq!(content(&root, "file"), Ok("01x".into()));
+        assert_eq!(put(&root, "file", None, "y"), Ok(Origin::Published));
+        assert_eq!(content(&root, "file"), Ok("01xy".into()));
+        assert_eq!(
+            put(&root, "file", Some(9), "z"),
+            Err(FileErrorKind::BeyondEnd)
+        );
+    }
+}
+
+#[test]
+fn rights_hold_at_the_start_and_at_publication() {
+    for (place, root) in tree_twice() {
+        let fresh_only = StoreRequest {
+            overwrite: false,
+            append: false,
+            ..STORE
+        };
+        let refused = |request| root.store(&path("file"), request).unwrap_err().kind;
+        assert_eq!(refused(fresh_only), FileErrorKind::Exists);
+        assert_eq!(
+            refused(StoreRequest {
+                offset: None,
+                ..fresh_only
+            }),
+            FileErrorKind::Exists
+        );
+        assert_eq!(
+            refused(StoreRequest {
+                offset: Some(10),
+                ..fresh_only
+            }),
+            FileErrorKind::Exists
+        );
+        let no_new = StoreRequest {
+            new: false,
+            ..STORE
+        };
+        assert_eq!(
+            root.store(&path("x"), no_new).unwrap_err().kind,
+            FileErrorKind::Denied
+        );
+
+        let mut upload = root.store(&path("late"), fresh_only).unwrap();
+        upload.write(b"late").unwrap();
+        fs::write(place.path().join("root/late"), "first").unwrap();
+        assert_eq!(upload.publish().unwrap_err().kind, FileErrorKind::Exists);
+        assert_eq!(content(&root, "late"), Ok("first".into()));
+    }
+}
+
+#[test]
+fn two_uploads_to_one_name_do_not_mix() {
+    for (place, root) in tree_twice() {
+        let mut first = root.store(&path("new"), STORE).unwrap();
+        first.write(b"first").unwrap();
+        let mut second = root.store(&path("new"), STORE).unwrap();
+        second.write(b"second").unwrap();
+        assert_eq!(
+            root.store(
+                &path("new"),
+                StoreRequest {
+                    offset: Some(1),
+                    ..STORE
+                }
+            )
+            .unwrap_err()
+            .kind,
+            FileErrorKind::Busy
+        );
+        second.publish().unwrap();
+        assert_eq!(content(&root, "new"), Ok("second".into()));
+        first.publish().unwrap();
+        assert_eq!(content(&root, "new"), Ok("first".into()));
+        let left = fs::read_dir(place.path().join("root")).unwrap();
+        assert_eq!(
+            left.filter(|entry| path::is_reserved(entry.as_ref().unwrap().file_name().as_bytes()))
+                .count(),
+            0
+        );
+    }
+}
+
+#[test]
+fn a_link_is_replaced_not_written_through() {
+    for (place, root) in tree_twice() {
+        assert_eq!(put(&root, "a/absolute", Some(0), "new"), Ok(Origin::New));
+        assert_eq!(content(&root, "file"), Ok("0123456789".into()));
+        assert_eq!(content(&root, "a/absolute"), Ok("new".into()));
+        assert!(!place.path().join("root/a/absolute").is_symlink());
+    }
+}
+
+#[test]
+fn directories_come_and_go() {
+    for (_place, root) in tree_twice() {
+        root.make_directory(&path("new")).unwrap();
+        assert_eq!(
+            root.make_directory(&path("new")).unwrap_err().kind,
+            FileErrorKind::Exists
+        );
+        broken(&root, "new/x", "x");
+        assert!(listed(&root, "new").is_empty());
+        root.remove_directory(&path("new")).unwrap();
+        assert_eq!(
+            root.remove_directory(&path("a")).unwrap_err().kind,
+            FileErrorKind::NotEmpty
+        );
+        assert_eq!(
+            root.remove_directory(&path("file")).unwrap_err().kind,
+            FileErrorKind::NotADirectory
+        );
+        assert_eq!(
+            root.delete(&path("a")).unwrap_err().kind,
+            FileErrorKind::NotAFile
+        );
+    }
+}
+
+#[test]
+fn renames_replace_only_when_allowed() {
+    for (_place, root) in tree_twice() {
+        let refused = root
+            .rename(&path("a/b/deep"), &path("file"), false)
+            .unwrap_err();
+        assert_eq!(refused.kind, FileErrorKind::Exists);
+        root.rename(&path("a/b/deep"), &path("file"), true).unwrap();
+        assert_eq!(content(&root, "file"), Ok("deep".into()));
+        root.rename(&path("file"), &path("a/moved"), false).unwrap();
+        assert_eq!(content(&root, "a/moved"), Ok("deep".into()));
+    }
+}
+
+#[test]
+fn a_large_directory_comes_in_pieces() {
+    let (place, roots) = tree();
+    fs::create_dir(place.path().join("root/many")).unwrap();
+    for number in 0..2000 {
+        fs::write(place.path().join(format!("root/many/{number:0100}")), "").unwrap();
+    }
+    for root in roots {
+        let mut directory = root.list(&path("many")).unwrap();
+        let (mut pieces, mut names) = (0, 0);
+        while directory.next_entries(|_, _| names += 1).unwrap() {
+            pieces += 1;
+        }
+        assert_eq!(names, 2000);
+        assert!(pieces > 20, "{pieces}");
+    }
+}
+
+/// One step of building a tree for the property test.
+#[derive(Debug, Clone)]
+enum Make {
+    Directory(String),
+    File(String),
+    Link(String, String),
+}
+
+fn make() -> impl Strategy<Value = Make> {
+    let name = "[abc](/[abc]){0,2}";
+    prop_oneof![
+        name.prop_map(Make::Directory),
+        name.prop_map(Make::File),
+        (name, "/?(\\.\\./){0,3}[abc.](/[abc]){0,2}/?")
+            .prop_map(|(name, target)| Make::Link(name, target)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    /// The resolvers agree on every name of a random tree, and what they open is inside.
+    #[test]
+    fn the_resolvers_agree(
+        steps in proptest::collection::vec(make(), 1..14),
+        names in proptest::collection::vec("[abc](/[abc]){0,3}", 1..10),
+        symlinks in any::<bool>(),
+    ) {
+        let place = TempDir::new().unwrap();
+        let top = place.path().join("x/y/root");
+        fs::create_dir_all(&top).unwrap();
+        for outside in ["a", "b", "c", "x/a", "x/y/b"] {
+            let _ = fs::write(place.path().join(outside), "outside");
+        }
+        for step in &steps {
+            // A step may be impossible after the ones before it.
+            let _ = match step {
+                Make::Directory(name) => fs::create_dir_all(top.join(name)),
+                Make::File(name) if inside(&top, name) => fs::write(top.join(name), name),
+                Make::File(_) => Ok(()),
+                Make::Link(name, target) => symlink(target, top.join(name)),
+            };
+        }
+        let root = Root::open(&top, "anna", symlinks).unwrap();
+        for name in &names {
+            let path = path(name);
+            for flags in [OFlags::PATH, OFlags::PATH | OFlags::DIRECTORY, OFlags::RDONLY] {
+                let open = |resolver: Resolver| {
+                    resolver
+                        .open(&root.handle, &path, flags)
+                        .map(|handle| stat(&handle).map(|stat| (stat.st_dev, stat.st_ino)).unwrap())
+                };
+                let kernel = open(Resolver::Openat2 { symlinks });
+                let walked = open(Resolver::Walk { symlinks });
+                prop_assert_eq!(kernel, walked, "{} {:?}", name, flags);
+            }
+            if let Ok(text) = content(&root, name) {
+                prop_assert_ne!(text, "outside");
+            }
+        }
+    }
+}
+
+/// Whether writing to `name` stays in the tree: the test must not write through its own links.
+fn inside(top: &Path, name: &str) -> bool {
+    let mut path = top.to_owned();
+    name.split('/').all(|part| {
+        path.push(part);
+        !path.is_symlink()
+    })
+}

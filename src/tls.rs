@@ -1,0 +1,84 @@
+//! TLS 1.2 and 1.3 (RFC 4217, RFC 5246, RFC 8446) by rustls.
+//!
+//! A data connection must belong to the client whose control connection asked for it. So each
+//! control connection gets a [`Binding`]: its own clone of the server's configuration with keys
+//! for tickets and a store for session ids that exist nowhere else. A data connection that
+//! resumes can only have come from that client; any other's handshake is a full one.
+
+mod binding;
+mod certificate;
+mod stream;
+
+use std::sync::Arc;
+
+use rustls::server::{NoServerSessionStorage, ServerConfig};
+use rustls::CipherSuite;
+
+pub use binding::{Binding, DataSettings};
+pub use certificate::{CertificateError, Certificates};
+pub use stream::{Progress, Received, TlsError, TlsStream};
+
+/// The server's TLS settings, shared by all sessions.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    base: Arc<ServerConfig>,
+}
+
+impl Tls {
+    /// Settings with these certificates.
+    ///
+    /// # Errors
+    /// What rustls says of its own algorithms; it does not happen with the ones built in.
+    pub fn new(certificates: Certificates) -> Result<Tls, rustls::Error> {
+        let mut provider = rustls::crypto::ring::default_provider();
+        provider
+            .cipher_suites
+            .sort_by_key(|suite| preference(suite.suite(), aes_in_hardware()));
+        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(certificates));
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ignore_client_order = true;
+        // Early data could be replayed, and half-RTT data would answer before the client has
+        // proved anything.
+        config.max_early_data_size = 0;
+        config.send_half_rtt_data = false;
+        Ok(Tls {
+            base: Arc::new(config),
+        })
+    }
+
+    /// The binding of one control connection and its data connections.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn bind(&self) -> Result<Binding, rustls::Error> {
+        Binding::new(&self.base)
+    }
+}
+
+/// Where a suite stands in the server's order; the lowest first.
+fn preference(suite: CipherSuite, aes_in_hardware: bool) -> u8 {
+    let name = suite.as_str().unwrap_or_default();
+    let chacha = name.contains("CHACHA20");
+    match (chacha, name.contains("AES_128"), aes_in_hardware) {
+        (true, _, false) | (false, true, true) => 0,
+        (true, _, true) | (false, true, false) => 1,
+        (false, false, _) => 2,
+    }
+}
+
+/// Whether ring has AES instructions to use on this CPU. Without them ChaCha20-Poly1305 costs a
+/// ninth; on 32-bit ARM ring uses none.
+fn aes_in_hardware() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    return false;
+}
+
+#[cfg(test)]
+mod tests;

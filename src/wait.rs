@@ -1,0 +1,75 @@
+//! Waiting on descriptors, never without an end.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, Timespec};
+use rustix::io::Errno;
+
+/// A moment on the monotonic clock after which a wait is over. Wall clocks jump when NTP
+/// arrives; this one does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Instant);
+
+impl Deadline {
+    /// The moment `duration` from now.
+    pub fn after(duration: Duration) -> Deadline {
+        let now = Instant::now();
+        // Only absurd durations overflow; a day ends the wait and the loop around it goes on.
+        Deadline(
+            now.checked_add(duration)
+                .or_else(|| now.checked_add(Duration::from_secs(86_400)))
+                .unwrap_or(now),
+        )
+    }
+
+    /// The earlier of two.
+    #[must_use]
+    pub fn earlier(self, other: Deadline) -> Deadline {
+        self.min(other)
+    }
+
+    /// Time left; zero when it has passed.
+    pub fn remaining(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// Whether it has passed.
+    pub fn is_past(self) -> bool {
+        self.remaining().is_zero()
+    }
+
+    /// The same as an instant, for waits of the standard library and of channels.
+    pub fn instant(self) -> Instant {
+        self.0
+    }
+}
+
+/// Waits until one of `fds` is ready and returns `true`, or `false` when the deadline passed.
+/// With a deadline in the past it looks once.
+///
+/// # Errors
+/// What poll(2) reports, but never EINTR.
+pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
+    loop {
+        let remaining = deadline.remaining();
+        let timeout = Timespec {
+            tv_sec: remaining.as_secs().try_into().unwrap_or(86_400),
+            tv_nsec: remaining.subsec_nanos().into(),
+        };
+        match rustix::event::poll(fds, Some(&timeout)) {
+            Ok(0) if deadline.is_past() => return Ok(false),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Whether one of `fds` is ready now.
+///
+/// # Errors
+/// As [`poll`].
+pub fn ready(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
+    poll(fds, Deadline(Instant::now()))
+}
