@@ -1,11 +1,18 @@
 //! ftpsd: the FTPS daemon for small Linux devices. ARCHITECTURE.md has the map.
 
 pub mod auth;
+pub mod cli;
 pub mod config;
+pub mod control;
+pub mod data;
 pub mod limits;
 pub mod log;
+pub mod pi;
+pub mod pool;
 pub mod proto;
 pub mod root;
+pub mod server;
 pub mod signals;
 pub mod tls;
+pub mod transfer;
 pub mod wait;

@@ -22,7 +22,7 @@ use crate::proto::listing::{Entry, Kind};
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path::{self, VirtualPath};
 
-pub use directory::Directory;
+pub use directory::{Directory, Found};
 pub use resolver::Resolver;
 pub use upload::{Origin, StoreRequest, Upload};
 

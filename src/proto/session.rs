@@ -62,6 +62,8 @@ pub struct Policy {
 pub enum Step {
     /// Answer; the session goes on.
     Reply(Session, Reply),
+    /// The session goes on without a reply: a TLS handshake was the answer.
+    Silent(Session),
     /// Work to do; it owns the session.
     Perform(Work),
     /// Answer, then close.

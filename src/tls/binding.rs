@@ -71,6 +71,7 @@ impl Binding {
         let secrets = Arc::new(DataSecrets {
             shared: Arc::clone(&self.secrets),
             issue: AtomicBool::new(false),
+            foreign: AtomicBool::new(false),
         });
         DataSettings {
             config: self.config(secrets.clone(), secrets.clone(), DATA_TICKETS),
@@ -98,6 +99,12 @@ impl DataSettings {
     /// eats the end of the file. TLS 1.3 asks when the client's Finished is processed.
     pub fn issue_tickets(&self) {
         self.secrets.issue.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the peer tried to resume a session that is not this control connection's: it is
+    /// somebody else's client.
+    pub fn saw_foreign_ticket(&self) -> bool {
+        self.secrets.foreign.load(Ordering::Relaxed)
     }
 }
 
@@ -190,6 +197,7 @@ impl StoresServerSessions for ControlSecrets {
 struct DataSecrets {
     shared: Arc<Secrets>,
     issue: AtomicBool,
+    foreign: AtomicBool,
 }
 
 impl ProducesTickets for DataSecrets {
@@ -208,7 +216,11 @@ impl ProducesTickets for DataSecrets {
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        self.shared.open(ticket)
+        let plain = self.shared.open(ticket);
+        if plain.is_none() {
+            self.foreign.store(true, Ordering::Relaxed);
+        }
+        plain
     }
 }
 

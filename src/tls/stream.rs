@@ -1,5 +1,6 @@
 //! TLS over a non-blocking socket. Nothing in here waits except [`TlsStream::handshake`].
 
+use std::convert::Infallible;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -130,6 +131,30 @@ impl TlsStream {
         }
     }
 
+    /// Takes the handshake to the point where our flight has been sent and no further; `None`
+    /// then, else what it waits for.
+    ///
+    /// # Errors
+    /// As [`handshake`](Self::handshake).
+    pub fn answer(&mut self) -> Result<Option<Progress>, TlsError> {
+        while !self.tls.wants_write() && self.tls.is_handshaking() {
+            match self.tls.read_tls(&mut &self.socket) {
+                Ok(0) => return Err(TlsError::Closed),
+                Ok(_) => self.process()?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Some(Progress::NeedsRead))
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(TlsError::Network(error)),
+            }
+        }
+        Ok(if self.flush().map_err(TlsError::Network)? {
+            None
+        } else {
+            Some(Progress::NeedsWrite)
+        })
+    }
+
     /// Reads the socket once, into `scratch`, and hands what it decrypts to `each`.
     ///
     /// # Errors
@@ -211,13 +236,14 @@ impl TlsStream {
         self.tls.send_close_notify();
     }
 
-    /// Whether plaintext waits that no poll of the socket can announce.
-    ///
-    /// # Errors
-    /// When TLS broke.
-    pub fn has_plaintext(&mut self) -> Result<bool, TlsError> {
-        let state = self.tls.process_new_packets().map_err(TlsError::Protocol)?;
-        Ok(state.plaintext_bytes_to_read() > 0)
+    /// Appends what is decrypted already. The end of the handshake may have brought the first
+    /// bytes with it, and no poll of the socket announces those.
+    pub fn take_plaintext(&mut self, plaintext: &mut Vec<u8>) {
+        let keep = |piece: &[u8]| {
+            plaintext.extend_from_slice(piece);
+            Ok::<(), Infallible>(())
+        };
+        let _ = self.drain(keep);
     }
 
     /// Whether the handshake resumed a session. Under a [`Binding`](super::Binding) that is
@@ -262,7 +288,7 @@ impl TlsStream {
         Ok(state.peer_has_closed() && state.plaintext_bytes_to_read() == 0)
     }
 
-    fn drain<E>(&mut self, each: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<usize, E> {
+    fn drain<E>(&mut self, mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<usize, E> {
         let mut total = 0_usize;
         let mut reader = self.tls.reader();
         // An error means that nothing is there now; the caller asks for the reason.

@@ -1,0 +1,195 @@
+//! The command line: options in, exit status out.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use getopts::Options;
+
+use crate::auth::{self, Accounts};
+use crate::config::Config;
+use crate::log::{Level, Log};
+use crate::pi::Service;
+use crate::proto::command::Password;
+use crate::server;
+use crate::signals::{Signals, Stopper};
+use crate::tls::{Certificates, Tls};
+
+/// Where the configuration is when `-f` does not say.
+pub const DEFAULT_CONFIG: &str = "/etc/ftpsd.toml";
+
+/// Exit statuses, as in sysexits(3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Usage = 64,
+    Unavailable = 69,
+    Os = 71,
+    Config = 78,
+}
+
+/// What stops the start: the text for standard error and the exit status.
+struct StartError {
+    exit: Exit,
+    message: String,
+}
+
+impl StartError {
+    fn new(exit: Exit, message: impl ToString) -> StartError {
+        StartError {
+            exit,
+            message: message.to_string(),
+        }
+    }
+}
+
+/// The program from its arguments to its exit status.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "ftpsd: {}", error.message);
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+/// The options; ftpsd(8) describes the same.
+pub fn options() -> Options {
+    let mut options = Options::new();
+    options
+        .optopt("f", "", "read the configuration from FILE", "FILE")
+        .optflag("t", "", "check the configuration and exit")
+        .optflag("F", "", "stay in the foreground, log to standard error")
+        .optflag("V", "", "print the version and exit")
+        .optflag("h", "", "print this help and exit")
+        .optflag(
+            "",
+            "hash-password",
+            "read a password from standard input, print its hash and exit",
+        );
+    options
+}
+
+fn run(arguments: &[OsString]) -> Result<(), StartError> {
+    let options = options();
+    let usage = |message: String| {
+        StartError::new(
+            Exit::Usage,
+            format!("{message}; `ftpsd -h` shows the options"),
+        )
+    };
+    let given = options
+        .parse(arguments)
+        .map_err(|error| usage(error.to_string()))?;
+    if let Some(extra) = given.free.first() {
+        return Err(usage(format!("unexpected argument {extra:?}")));
+    }
+    if given.opt_present("h") {
+        return print(
+            options
+                .usage("Usage: ftpsd [-f FILE] [-t] [-F] [-V] [-h] [--hash-password]")
+                .trim_end(),
+        );
+    }
+    if given.opt_present("V") {
+        return print(concat!("ftpsd ", env!("CARGO_PKG_VERSION")));
+    }
+    if given.opt_present("hash-password") {
+        return hash_password();
+    }
+    let file = given
+        .opt_str("f")
+        .map_or_else(|| PathBuf::from(DEFAULT_CONFIG), PathBuf::from);
+    let config = Config::load(&file).map_err(|error| StartError::new(Exit::Config, error))?;
+    let tls = load_tls(&config)?;
+    if given.opt_present("t") {
+        return print("The configuration is good.");
+    }
+    if !given.opt_present("F") {
+        return Err(usage(
+            "running in the background is not built yet in this version: start with -F".to_owned(),
+        ));
+    }
+    serve(config, tls)
+}
+
+fn load_tls(config: &Config) -> Result<Tls, StartError> {
+    let pairs = config
+        .certificate
+        .iter()
+        .map(|pair| (pair.chain.as_path(), pair.key.as_path()));
+    let certificates =
+        Certificates::load(pairs).map_err(|error| StartError::new(Exit::Config, error))?;
+    Tls::new(certificates).map_err(|error| StartError::new(Exit::Unavailable, error))
+}
+
+fn serve(config: Config, tls: Tls) -> Result<(), StartError> {
+    let os = |error: io::Error| StartError::new(Exit::Os, error);
+    let log = Log::stderr();
+    log_panics(log.clone());
+    let listeners =
+        server::bind(&config).map_err(|error| StartError::new(Exit::Unavailable, error))?;
+    if rustix::process::geteuid().is_root() {
+        log.event(Level::Warning, "running-as-root")
+            .bytes("advice", b"start ftpsd as an account of its own")
+            .send();
+    }
+    let signals = Signals::install().map_err(os)?;
+    let (stopper, stop) = Stopper::new().map_err(os)?;
+    for listener in &listeners {
+        let address = listener.address().map_err(os)?;
+        log.event(Level::Notice, "listening")
+            .field("address", address)
+            .field("tls", listener.port().word())
+            .send();
+    }
+    let service = Arc::new(Service {
+        accounts: Accounts::new(&config.user),
+        config,
+        tls,
+        stop,
+        log,
+    });
+    server::run(listeners, service, stopper, signals).map_err(os)
+}
+
+/// A panic goes to the log in one line instead of over several to standard error.
+fn log_panics(log: Log) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let place = panic
+            .location()
+            .map_or_else(String::new, ToString::to_string);
+        log.event(Level::Error, "panic")
+            .bytes("place", place.as_bytes())
+            .send();
+    }));
+}
+
+fn hash_password() -> Result<(), StartError> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        let _ = write!(io::stderr(), "Password (it will show): ");
+    }
+    let mut line = Vec::new();
+    stdin
+        .lock()
+        .read_until(b'\n', &mut line)
+        .map_err(|error| StartError::new(Exit::Os, error))?;
+    let password = line.strip_suffix(b"\n").unwrap_or(&line);
+    let password = password.strip_suffix(b"\r").unwrap_or(password);
+    if password.is_empty() {
+        return Err(StartError::new(
+            Exit::Usage,
+            "expected a password on standard input",
+        ));
+    }
+    let hash = auth::hash(&Password::new(password.to_vec()))
+        .map_err(|error| StartError::new(Exit::Unavailable, error))?;
+    print(&hash)
+}
+
+fn print(text: &str) -> Result<(), StartError> {
+    writeln!(io::stdout(), "{text}").map_err(|error| StartError::new(Exit::Os, error))
+}

@@ -1,0 +1,257 @@
+//! The control connection: command lines in, replies out, in clear text or over TLS.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
+use rustls::server::ServerConfig;
+
+use crate::proto::command::{Command, CommandError};
+use crate::proto::hostport;
+use crate::proto::line::{Line, LineReader};
+use crate::proto::outcome::Hangup;
+use crate::proto::reply::Reply;
+use crate::tls::{Received, TlsError, TlsStream};
+use crate::wait::{self, Deadline};
+
+/// How long a client may take to make room for a reply.
+const LONGEST_SEND: Duration = Duration::from_secs(20);
+/// Bytes read from the socket at once.
+const PIECE: usize = 4096;
+
+/// A control connection.
+#[derive(Debug)]
+pub struct ControlConnection {
+    link: Link,
+    lines: LineReader,
+    /// Decrypted bytes beyond what the line reader takes: less than one read's worth.
+    unread: Vec<u8>,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+#[derive(Debug)]
+enum Link {
+    Clear(TcpStream),
+    Secured(Box<TlsStream>),
+    /// Between the two, or after a failed handshake.
+    Gone,
+}
+
+impl ControlConnection {
+    /// Takes over an accepted socket.
+    ///
+    /// # Errors
+    /// [`Hangup::Network`] when the socket is dead already.
+    pub fn new(socket: TcpStream) -> Result<ControlConnection, Hangup> {
+        let network = |_: std::io::Error| Hangup::Network;
+        let peer = socket.peer_addr().map_err(network)?;
+        let local = socket.local_addr().map_err(network)?;
+        socket.set_nonblocking(true).map_err(network)?;
+        socket.set_nodelay(true).map_err(network)?;
+        // Clients send IAC DM as urgent data before ABOR; it has to stay in its place.
+        let failed = |_: rustix::io::Errno| Hangup::Network;
+        rustix::net::sockopt::set_socket_oobinline(&socket, true).map_err(failed)?;
+        rustix::net::sockopt::set_socket_keepalive(&socket, true).map_err(failed)?;
+        let normal = |address: SocketAddr| match hostport::normal(address.ip()) {
+            IpAddr::V6(_) => address,
+            v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),
+        };
+        Ok(ControlConnection {
+            link: Link::Clear(socket),
+            lines: LineReader::new(),
+            unread: Vec::new(),
+            peer: normal(peer),
+            local: normal(local),
+        })
+    }
+
+    /// The client's address, a v4-mapped one as IPv4.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address at which the client reached us, a v4-mapped one as IPv4.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// TLS version and cipher suite once secured.
+    pub fn protection(&self) -> Option<(&'static str, &'static str)> {
+        match &self.link {
+            Link::Secured(tls) => Some((tls.version(), tls.cipher())),
+            Link::Clear(_) | Link::Gone => None,
+        }
+    }
+
+    /// Raises the connection to TLS.
+    ///
+    /// # Errors
+    /// Why the handshake failed; the connection is gone then.
+    pub fn secure(
+        &mut self,
+        config: Arc<ServerConfig>,
+        deadline: Deadline,
+        stop: BorrowedFd<'_>,
+    ) -> Result<(), TlsError> {
+        let Link::Clear(socket) = std::mem::replace(&mut self.link, Link::Gone) else {
+            return Err(TlsError::Closed);
+        };
+        let mut tls = Box::new(TlsStream::new(socket, config)?);
+        tls.handshake(deadline, stop)?;
+        tls.take_plaintext(&mut self.unread);
+        self.link = Link::Secured(tls);
+        Ok(())
+    }
+
+    /// Whether bytes have arrived that no command was made of yet. After AUTH TLS that means
+    /// somebody slipped commands in before the handshake.
+    pub fn has_unread(&self) -> bool {
+        self.lines.has_bytes() || !self.unread.is_empty()
+    }
+
+    /// The next command out of what has arrived, or `None` when more must be
+    /// [received](Self::receive).
+    pub fn next_command(&mut self) -> Option<Result<Command, CommandError>> {
+        loop {
+            match self.lines.next_line() {
+                Some(Line::Complete(line)) => return Some(Command::parse(&line)),
+                Some(Line::TooLong) => return Some(Err(CommandError::TooLong)),
+                None if self.unread.is_empty() => return None,
+                None => {
+                    let taken = self.lines.feed(&self.unread);
+                    self.unread.drain(..taken);
+                }
+            }
+        }
+    }
+
+    /// Looks at the socket once, without waiting; `false` when nothing was there.
+    ///
+    /// # Errors
+    /// The end of the connection.
+    pub fn receive(&mut self) -> Result<bool, Hangup> {
+        if !self.unread.is_empty() {
+            return Ok(true);
+        }
+        let mut scratch = [0; PIECE];
+        match &mut self.link {
+            Link::Clear(socket) => loop {
+                match socket.read(&mut scratch) {
+                    Ok(0) => return Err(Hangup::EndOfStream),
+                    Ok(count) => {
+                        let piece = scratch.get(..count).unwrap_or_default();
+                        self.unread.extend_from_slice(piece);
+                        return Ok(true);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                    // Python resets the connection after QUIT.
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                        return Err(Hangup::EndOfStream)
+                    }
+                    Err(_) => return Err(Hangup::Network),
+                }
+            },
+            Link::Secured(tls) => {
+                let unread = &mut self.unread;
+                let keep = |plain: &[u8]| {
+                    unread.extend_from_slice(plain);
+                    Ok::<(), Hangup>(())
+                };
+                match tls.receive(&mut scratch, keep) {
+                    Ok(Ok(Received::Some)) => Ok(true),
+                    Ok(Ok(Received::Nothing)) => Ok(false),
+                    // For commands it makes no difference: each has its own end.
+                    Ok(Ok(Received::End | Received::Truncated)) => {
+                        if self.unread.is_empty() {
+                            Err(Hangup::EndOfStream)
+                        } else {
+                            Ok(true)
+                        }
+                    }
+                    Ok(Err(hangup)) => Err(hangup),
+                    Err(TlsError::Network(_)) => Err(Hangup::Network),
+                    Err(
+                        TlsError::Protocol(_)
+                        | TlsError::Closed
+                        | TlsError::TimedOut
+                        | TlsError::Stopping,
+                    ) => Err(Hangup::Tls),
+                }
+            }
+            Link::Gone => Err(Hangup::Tls),
+        }
+    }
+
+    /// Sends a reply.
+    ///
+    /// # Errors
+    /// [`Hangup::Network`] when the client is gone or makes no room in time.
+    pub fn send(&mut self, reply: &Reply) -> Result<(), Hangup> {
+        let mut wire = Vec::with_capacity(128);
+        reply.encode(&mut wire);
+        let deadline = Deadline::after(LONGEST_SEND);
+        if let Link::Secured(tls) = &mut self.link {
+            tls.push(&wire).map_err(|_| Hangup::Network)?;
+        }
+        while !self.write_some(&mut wire)? {
+            let mut fds = [PollFd::new(self, PollFlags::OUT)];
+            if !wait::poll(&mut fds, deadline).map_err(|_| Hangup::Network)? {
+                return Err(Hangup::Network);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the connection from our side: close_notify where it is TLS, then FIN. Nobody waits
+    /// for the client to take it.
+    pub fn close(&mut self) {
+        match &mut self.link {
+            Link::Clear(socket) => {
+                let _ = socket.shutdown(Shutdown::Write);
+            }
+            Link::Secured(tls) => {
+                tls.close_notify();
+                let _ = tls.flush();
+                let _ = tls.socket().shutdown(Shutdown::Write);
+            }
+            Link::Gone => {}
+        }
+    }
+
+    /// One attempt; `true` when all has gone. TLS holds the rest itself, clear text leaves it in
+    /// `wire`.
+    fn write_some(&mut self, wire: &mut Vec<u8>) -> Result<bool, Hangup> {
+        match &mut self.link {
+            Link::Secured(tls) => tls.flush().map_err(|_| Hangup::Network),
+            Link::Clear(socket) => match socket.write(wire) {
+                Ok(count) => {
+                    wire.drain(..count);
+                    Ok(wire.is_empty())
+                }
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+                {
+                    Ok(false)
+                }
+                Err(_) => Err(Hangup::Network),
+            },
+            Link::Gone => Err(Hangup::Network),
+        }
+    }
+}
+
+impl AsFd for ControlConnection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.link {
+            Link::Clear(socket) => socket.as_fd(),
+            Link::Secured(tls) => tls.as_fd(),
+            // Nothing is ever ready there, and nobody asks: every call has failed before.
+            Link::Gone => rustix::stdio::stdin(),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The data connection: where the client connects to, and what comes of it.
+
+use std::io;
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+
+use crate::config::value::PortRange;
+use crate::config::DataSession;
+use crate::proto::hostport;
+use crate::proto::outcome::TransferError;
+use crate::tls::{DataSettings, Progress, Received, TlsError, TlsStream};
+use crate::wait::Deadline;
+
+/// How long the end of an early handshake is put off for the command that tells the direction.
+const LONGEST_HOLD: Duration = Duration::from_millis(300);
+
+/// A passive endpoint: it listens for one data connection from the client's own address.
+///
+/// Some clients connect and begin the TLS handshake right after PASV and send the command only
+/// when it is done. So the endpoint is looked after while the next command is awaited too, and
+/// can deliver a connection that is secured already.
+#[derive(Debug)]
+pub struct DataEndpoint {
+    listener: TcpListener,
+    peer: IpAddr,
+    settings: DataSettings,
+    arrived: Option<Arrived>,
+    /// Connections from other addresses, turned away.
+    strangers: u32,
+}
+
+/// A connection whose handshake is under way or complete.
+#[derive(Debug)]
+struct Arrived {
+    stream: TlsStream,
+    handshake: Handshake,
+}
+
+#[derive(Debug)]
+enum Handshake {
+    /// Going on; waits for this.
+    Going(Progress),
+    /// Our flight is sent; the client's Finished is not read before the deadline.
+    Held(Deadline),
+    Done,
+    Failed(TlsError),
+}
+
+/// A data connection, secured and known to be the client's.
+#[derive(Debug)]
+pub struct DataConnection {
+    stream: TlsStream,
+}
+
+impl DataEndpoint {
+    /// Listens on the address at which the client reached us, on a free port of the range.
+    /// The search starts at a random port, so that the next one cannot be guessed.
+    ///
+    /// # Errors
+    /// When all ports are taken or the system refuses.
+    pub fn open(
+        local: SocketAddr,
+        peer: IpAddr,
+        ports: PortRange,
+        settings: DataSettings,
+    ) -> io::Result<DataEndpoint> {
+        let start = random()? % ports.count();
+        let mut refusal = io::Error::from(io::ErrorKind::AddrInUse);
+        for step in 0..ports.count() {
+            let offset = start.wrapping_add(step) % ports.count();
+            let port = u32::from(ports.first).saturating_add(offset);
+            let mut address = local;
+            address.set_port(u16::try_from(port).unwrap_or(ports.last));
+            match TcpListener::bind(address) {
+                Ok(listener) => {
+                    listener.set_nonblocking(true)?;
+                    return Ok(DataEndpoint {
+                        listener,
+                        peer,
+                        settings,
+                        arrived: None,
+                        strangers: 0,
+                    });
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => refusal = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What getsockname(2) reports.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Connections from other addresses that were turned away.
+    pub fn strangers(&self) -> u32 {
+        self.strangers
+    }
+
+    /// What to poll for before [`attend`](Self::attend), and by when to call it anyway.
+    pub fn interest(&self) -> (Option<(BorrowedFd<'_>, PollFlags)>, Option<Deadline>) {
+        match &self.arrived {
+            None => (Some((self.listener.as_fd(), PollFlags::IN)), None),
+            Some(arrived) => match &arrived.handshake {
+                Handshake::Going(Progress::NeedsWrite) => {
+                    (Some((arrived.stream.as_fd(), PollFlags::OUT)), None)
+                }
+                Handshake::Going(_) => (Some((arrived.stream.as_fd(), PollFlags::IN)), None),
+                Handshake::Held(deadline) => (None, Some(*deadline)),
+                Handshake::Done | Handshake::Failed(_) => (None, None),
+            },
+        }
+    }
+
+    /// Accepts and answers without waiting, while the command is not known yet. The handshake's
+    /// end is put off: with it falls the decision about a ticket, which depends on the command.
+    pub fn attend(&mut self) {
+        self.accept();
+        let Some(arrived) = &mut self.arrived else {
+            return;
+        };
+        match &arrived.handshake {
+            Handshake::Going(_) => {
+                arrived.handshake = match arrived.stream.answer() {
+                    Ok(None) => Handshake::Held(Deadline::after(LONGEST_HOLD)),
+                    Ok(Some(progress)) => Handshake::Going(progress),
+                    Err(error) => Handshake::Failed(error),
+                };
+            }
+            Handshake::Held(deadline) if deadline.is_past() => arrived.advance(),
+            Handshake::Held(_) | Handshake::Done | Handshake::Failed(_) => {}
+        }
+    }
+
+    /// Whether the client has connected. Looks once.
+    pub fn connected(&mut self) -> bool {
+        self.accept();
+        self.arrived.is_some()
+    }
+
+    /// Says which way the data goes, once the command is known.
+    pub fn set_direction(&mut self, to_client: bool) {
+        if to_client {
+            self.settings.issue_tickets();
+        }
+    }
+
+    /// Takes the handshake as far as it goes without waiting, the direction being known.
+    /// [`interest`](Self::interest) says what it waits for.
+    ///
+    /// # Errors
+    /// Why the handshake failed.
+    pub fn secured(&mut self) -> Result<bool, TlsError> {
+        let Some(arrived) = &mut self.arrived else {
+            return Ok(false);
+        };
+        if let Handshake::Going(_) | Handshake::Held(_) = arrived.handshake {
+            arrived.advance();
+        }
+        if let Handshake::Failed(_) = arrived.handshake {
+            let failed = std::mem::replace(&mut arrived.handshake, Handshake::Done);
+            if let Handshake::Failed(error) = failed {
+                return Err(error);
+            }
+        }
+        Ok(matches!(arrived.handshake, Handshake::Done))
+    }
+
+    /// The data connection after its handshake, if it is this client's: it must have resumed a
+    /// session of this control connection.
+    ///
+    /// # Errors
+    /// [`TransferError::NotThisSession`], or [`TransferError::NoConnection`] when there is none.
+    pub fn deliver(self, policy: DataSession) -> Result<DataConnection, TransferError> {
+        let Some(Arrived { stream, .. }) = self.arrived else {
+            return Err(TransferError::NoConnection);
+        };
+        let ours = stream.is_resumed()
+            || (policy == DataSession::Preferred && !self.settings.saw_foreign_ticket());
+        if ours {
+            Ok(DataConnection { stream })
+        } else {
+            Err(TransferError::NotThisSession)
+        }
+    }
+
+    fn accept(&mut self) {
+        while self.arrived.is_none() {
+            // What is not there now, or broke again at once, is not there.
+            let Ok((socket, from)) = self.listener.accept() else {
+                return;
+            };
+            if hostport::normal(from.ip()) != self.peer {
+                self.strangers = self.strangers.saturating_add(1);
+                continue;
+            }
+            self.arrived = self.begin(socket);
+        }
+    }
+
+    fn begin(&self, socket: TcpStream) -> Option<Arrived> {
+        socket.set_nonblocking(true).ok()?;
+        socket.set_nodelay(true).ok()?;
+        Some(Arrived {
+            stream: TlsStream::new(socket, self.settings.config.clone()).ok()?,
+            handshake: Handshake::Going(Progress::NeedsRead),
+        })
+    }
+}
+
+impl Arrived {
+    fn advance(&mut self) {
+        self.handshake = match self.stream.advance() {
+            Ok(Progress::Done) => Handshake::Done,
+            Ok(progress) => Handshake::Going(progress),
+            Err(error) => Handshake::Failed(error),
+        };
+    }
+}
+
+impl DataConnection {
+    /// Encrypts a piece; [`flush`](Self::flush) sends it.
+    ///
+    /// # Errors
+    /// [`TransferError::Network`].
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), TransferError> {
+        self.stream.push(piece).map_err(|_| TransferError::Network)
+    }
+
+    /// Sends what the socket takes now; `true` when nothing is left.
+    ///
+    /// # Errors
+    /// [`TransferError::Network`].
+    pub fn flush(&mut self) -> Result<bool, TransferError> {
+        self.stream.flush().map_err(|_| TransferError::Network)
+    }
+
+    /// Reads the socket once, into `scratch`, and hands what it decrypts to `each`.
+    ///
+    /// # Errors
+    /// What `each` returned, or [`TransferError::Network`].
+    pub fn receive(
+        &mut self,
+        scratch: &mut [u8],
+        each: impl FnMut(&[u8]) -> Result<(), TransferError>,
+    ) -> Result<Received, TransferError> {
+        self.stream
+            .receive(scratch, each)
+            .unwrap_or(Err(TransferError::Network))
+    }
+
+    /// Says that nothing more follows: close_notify. [`flush`](Self::flush) sends it.
+    pub fn close_notify(&mut self) {
+        self.stream.close_notify();
+    }
+
+    /// Sends FIN. What it reports means nothing: the peer may be gone by now.
+    pub fn shut_down(&mut self) {
+        let _ = self.stream.socket().shutdown(Shutdown::Write);
+    }
+
+    /// `1.2` or `1.3`, for the log.
+    pub fn version(&self) -> &'static str {
+        self.stream.version()
+    }
+
+    /// Whether the handshake resumed a session, for the log.
+    pub fn is_resumed(&self) -> bool {
+        self.stream.is_resumed()
+    }
+}
+
+impl AsFd for DataConnection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn random() -> io::Result<u32> {
+    let bytes: ring::rand::Random<[u8; 4]> = ring::rand::generate(&ring::rand::SystemRandom::new())
+        .map_err(|_| io::Error::other("the system has no random numbers"))?;
+    Ok(u32::from_ne_bytes(bytes.expose()))
+}

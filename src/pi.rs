@@ -1,0 +1,382 @@
+//! The server-PI: one session on one control connection, from greeting to close (RFC 959
+//! section 2.3). It performs what `proto::session` decides and holds no rule of its own.
+
+use std::collections::VecDeque;
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::auth::{Accounts, Checked};
+use crate::config::Config;
+use crate::control::ControlConnection;
+use crate::data::DataEndpoint;
+use crate::log::{Level, Log};
+use crate::proto::command::{Command, CommandError};
+use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
+use crate::proto::session::{
+    Authenticate, FileAnswer, FileTask, Listen, Policy, Secure, Session, Step, Transfer, Verdict,
+    Work,
+};
+use crate::root::Root;
+use crate::signals::Stop;
+use crate::tls::{Binding, Tls};
+use crate::transfer::{describe, Dtp};
+use crate::wait::{self, Deadline};
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Service {
+    /// The configuration.
+    pub config: Config,
+    /// Who may log in.
+    pub accounts: Accounts,
+    /// Certificates and TLS settings.
+    pub tls: Tls,
+    /// The server's stopping.
+    pub stop: Stop,
+    /// The log.
+    pub log: Log,
+}
+
+/// The kind of port a control connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Clear until AUTH TLS.
+    Explicit,
+    /// TLS from the first byte.
+    Implicit,
+}
+
+impl Port {
+    /// One word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Port::Explicit => "explicit",
+            Port::Implicit => "implicit",
+        }
+    }
+}
+
+/// Serves one control connection to its end.
+pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
+    let started = Instant::now();
+    let Ok(control) = ControlConnection::new(socket) else {
+        return;
+    };
+    let log = service
+        .log
+        .with_fields(&[("session", &number), ("peer", &control.peer().ip())]);
+    log.event(Level::Info, "connected")
+        .field("port", control.local().port())
+        .send();
+    let binding = match service.tls.bind() {
+        Ok(binding) => binding,
+        Err(error) => {
+            log.event(Level::Error, "no-random-numbers")
+                .field("error", error)
+                .send();
+            return;
+        }
+    };
+    let mut pi = ServerPi {
+        policy: Policy {
+            ascii: service.config.ascii,
+            ipv6: control.local().is_ipv6(),
+        },
+        control,
+        service,
+        binding,
+        log,
+        login_deadline: Deadline::after(service.config.login_timeout.duration()),
+        root: None,
+        endpoint: None,
+        deferred: VecDeque::new(),
+        unresponsive: false,
+    };
+    let hangup = pi.run(port);
+    if let Some(reply) = hangup.farewell() {
+        let _ = pi.control.send(&reply);
+    }
+    pi.control.close();
+    pi.log
+        .event(Level::Info, "closed")
+        .field("reason", hangup.word())
+        .field("seconds", started.elapsed().as_secs())
+        .send();
+}
+
+struct ServerPi<'a> {
+    control: ControlConnection,
+    service: &'a Service,
+    policy: Policy,
+    binding: Binding,
+    log: Log,
+    login_deadline: Deadline,
+    root: Option<Root>,
+    endpoint: Option<DataEndpoint>,
+    /// Commands heard during a transfer, whose turn comes now.
+    deferred: VecDeque<Result<Command, CommandError>>,
+    unresponsive: bool,
+}
+
+impl ServerPi<'_> {
+    fn run(&mut self, port: Port) -> Hangup {
+        match self.converse(port) {
+            Ok(never) => match never {},
+            Err(hangup) => hangup,
+        }
+    }
+
+    fn converse(&mut self, port: Port) -> Result<std::convert::Infallible, Hangup> {
+        let (mut session, greeting) = match port {
+            Port::Explicit => Session::greet(),
+            Port::Implicit => {
+                self.raise()?;
+                Session::greet_secured()
+            }
+        };
+        self.control.send(&greeting)?;
+        loop {
+            let input = self.next_command(&session)?;
+            let mut step = session.decide(input, &self.policy);
+            session = loop {
+                step = match step {
+                    Step::Reply(session, reply) => {
+                        self.control.send(&reply)?;
+                        break session;
+                    }
+                    Step::Silent(session) => break session,
+                    Step::Close(reply, hangup) => {
+                        self.control.send(&reply)?;
+                        return Err(hangup);
+                    }
+                    Step::Perform(work) => self.perform(work)?,
+                };
+            };
+        }
+    }
+
+    /// The next command. A passive endpoint is looked after meanwhile: its client may connect
+    /// and begin TLS before it says what for.
+    fn next_command(&mut self, session: &Session) -> Result<Result<Command, CommandError>, Hangup> {
+        if let Some(input) = self.deferred.pop_front() {
+            return Ok(input);
+        }
+        let (deadline, late) = if session.is_authenticated() {
+            let idle = self.service.config.idle_timeout.duration();
+            (Deadline::after(idle), Hangup::Idle)
+        } else {
+            (self.login_deadline, Hangup::LoginDeadline)
+        };
+        loop {
+            if let Some(input) = self.control.next_command() {
+                return Ok(input);
+            }
+            if deadline.is_past() {
+                return Err(late);
+            }
+            if self.wait_for_control(deadline)? {
+                self.control.receive()?;
+            }
+        }
+    }
+
+    /// Waits once; `true` when the control connection may have something.
+    fn wait_for_control(&mut self, deadline: Deadline) -> Result<bool, Hangup> {
+        let (interest, soon) = self
+            .endpoint
+            .as_ref()
+            .map_or((None, None), DataEndpoint::interest);
+        let until = soon.map_or(deadline, |soon| deadline.earlier(soon));
+        let stop = self.service.stop.draining();
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(stop, PollFlags::IN),
+        ];
+        if let Some((endpoint, interest)) = interest {
+            fds.push(PollFd::from_borrowed_fd(endpoint, interest));
+        }
+        wait::poll(&mut fds, until).map_err(|_| Hangup::Network)?;
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let control = ready.next() == Some(true);
+        let stopping = ready.next() == Some(true);
+        drop(fds);
+        if stopping {
+            return Err(Hangup::Stopping);
+        }
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.attend();
+        }
+        Ok(control)
+    }
+
+    fn perform(&mut self, work: Work) -> Result<Step, Hangup> {
+        match work {
+            Work::Secure(work) => self.secure(work),
+            Work::Authenticate(work) => Ok(self.authenticate(work)),
+            Work::Listen(work) => Ok(self.listen(work)),
+            Work::File(work) => {
+                let outcome = self.on_files(work.task());
+                let (session, reply) = work.finished(outcome);
+                Ok(Step::Reply(session, reply))
+            }
+            Work::Transfer(work) => self.transfer(work),
+        }
+    }
+
+    fn secure(&mut self, work: Secure) -> Result<Step, Hangup> {
+        if self.control.has_unread() {
+            return Err(Hangup::ClearTextAfterAuth);
+        }
+        self.control.send(&work.invitation())?;
+        self.raise()?;
+        Ok(Step::Silent(work.finished()))
+    }
+
+    fn raise(&mut self) -> Result<(), Hangup> {
+        let limit = Deadline::after(self.service.config.tls_timeout.duration());
+        let deadline = limit.earlier(self.login_deadline);
+        let stop = self.service.stop.ending();
+        match self.control.secure(self.binding.control(), deadline, stop) {
+            Ok(()) => {
+                if let Some((version, cipher)) = self.control.protection() {
+                    self.log
+                        .event(Level::Info, "secured")
+                        .field("tls", version)
+                        .field("cipher", cipher)
+                        .send();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.log
+                    .event(Level::Notice, "handshake-failed")
+                    .bytes("error", error.to_string().as_bytes())
+                    .send();
+                Err(Hangup::Tls)
+            }
+        }
+    }
+
+    fn authenticate(&mut self, work: Authenticate) -> Step {
+        self.root = None;
+        let checked = self.service.accounts.check(work.name(), work.password());
+        let (verdict, word) = match checked {
+            Checked::Accepted(account) => {
+                let symlinks = self.service.config.symlinks;
+                match Root::open(&account.root, &account.name, symlinks) {
+                    Ok(root) => {
+                        self.root = Some(root);
+                        (Verdict::Accepted(account.rights), "accepted")
+                    }
+                    Err(error) => {
+                        self.log
+                            .event(Level::Error, "root-not-available")
+                            .bytes("user", account.name.as_bytes())
+                            .bytes("root", account.root.as_os_str().as_encoded_bytes())
+                            .bytes("error", error.to_string().as_bytes())
+                            .send();
+                        (Verdict::NoRoot, "no-root")
+                    }
+                }
+            }
+            Checked::Refused => (Verdict::Refused, "refused"),
+            Checked::Busy => (Verdict::Busy, "busy"),
+        };
+        let level = match verdict {
+            Verdict::Accepted(_) => Level::Info,
+            Verdict::Refused | Verdict::NoRoot | Verdict::Busy => Level::Warning,
+        };
+        self.log
+            .event(level, "login")
+            .bytes("user", work.name())
+            .field("result", word)
+            .send();
+        work.finished(verdict)
+    }
+
+    fn listen(&mut self, work: Listen) -> Step {
+        // The old endpoint goes first: its port may be the only one.
+        self.endpoint = None;
+        let opened = DataEndpoint::open(
+            self.control.local(),
+            self.control.peer().ip(),
+            self.service.config.passive_ports,
+            self.binding.data(),
+        );
+        let address = match opened.and_then(|endpoint| Ok((endpoint.address()?, endpoint))) {
+            Ok((address, endpoint)) => {
+                self.endpoint = Some(endpoint);
+                Some(address)
+            }
+            Err(error) => {
+                self.log
+                    .event(Level::Warning, "no-passive-port")
+                    .bytes("error", error.to_string().as_bytes())
+                    .send();
+                None
+            }
+        };
+        let (session, reply) = work.finished(address);
+        Step::Reply(session, reply)
+    }
+
+    fn transfer(&mut self, work: Transfer) -> Result<Step, Hangup> {
+        let endpoint = self.endpoint.take();
+        // Logged out means no root, and no transfer is decided then.
+        let Some(root) = &self.root else {
+            return Err(Hangup::Network);
+        };
+        let dtp = Dtp {
+            control: &mut self.control,
+            root,
+            config: &self.service.config,
+            stop: &self.service.stop,
+            log: &self.log,
+            unresponsive: &mut self.unresponsive,
+        };
+        let finished = dtp.perform(work, endpoint);
+        self.deferred = finished.deferred;
+        Ok(Step::Reply(finished.session, finished.reply))
+    }
+
+    fn on_files(&self, task: &FileTask) -> Result<FileAnswer, FileError> {
+        let Some(root) = &self.root else {
+            return Err(FileError::new(FileErrorKind::Failed));
+        };
+        let (verb, path) = match task {
+            FileTask::ChangeDirectory(path) => {
+                return root.enter(path).map(|()| FileAnswer::Done);
+            }
+            FileTask::Examine { path, .. } => return root.examine(path).map(FileAnswer::Entry),
+            FileTask::MakeDirectory(path) => ("make-directory", path),
+            FileTask::RemoveDirectory(path) => ("remove-directory", path),
+            FileTask::Delete(path) => ("delete", path),
+            FileTask::Rename { from, .. } => ("rename", from),
+        };
+        let outcome = match task {
+            FileTask::MakeDirectory(path) => root.make_directory(path),
+            FileTask::RemoveDirectory(path) => root.remove_directory(path),
+            FileTask::Delete(path) => root.delete(path),
+            FileTask::Rename { from, to, replace } => root.rename(from, to, *replace),
+            FileTask::ChangeDirectory(_) | FileTask::Examine { .. } => Ok(()),
+        };
+        let level = if outcome.is_ok() {
+            Level::Info
+        } else {
+            Level::Notice
+        };
+        let mut event = self.log.event(level, verb).bytes("path", path.as_bytes());
+        if let FileTask::Rename { to, .. } = task {
+            event = event.bytes("to", to.as_bytes());
+        }
+        match outcome {
+            Ok(()) => event.field("result", "complete"),
+            Err(error) => event.bytes("error", describe(error).as_bytes()),
+        }
+        .send();
+        outcome.map(|()| FileAnswer::Done)
+    }
+}

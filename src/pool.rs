@@ -1,0 +1,119 @@
+//! The fixed pool: one thread per session, no more sessions than threads.
+
+use std::net::TcpStream;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::{io, thread};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::limits::{Permit, Permits};
+use crate::log::Level;
+use crate::pi::{self, Port, Service};
+use crate::wait::Deadline;
+
+/// Bytes of stack per worker. TLS needs about 30 KiB of it; the rest is address space only.
+const STACK: usize = 256 << 10;
+
+/// The pool and the way in.
+#[derive(Debug)]
+pub struct Pool {
+    permits: Permits,
+    jobs: Sender<Job>,
+    ended: Receiver<()>,
+    workers: usize,
+}
+
+/// A connection with the right to a worker.
+struct Job {
+    socket: TcpStream,
+    port: Port,
+    number: u32,
+    permit: Permit,
+}
+
+impl Pool {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// When the system has no room for so many threads.
+    pub fn start(service: &Arc<Service>) -> io::Result<Pool> {
+        let workers = usize::from(service.config.workers.0);
+        // A permit is taken before a job is sent, so the channel never holds more than this.
+        let (jobs, queue) = crossbeam_channel::bounded(workers);
+        let (ending, ended) = crossbeam_channel::bounded(workers);
+        for _ in 0..workers {
+            let (service, queue, ending) = (Arc::clone(service), queue.clone(), ending.clone());
+            thread::Builder::new()
+                .name("worker".to_owned())
+                .stack_size(STACK)
+                .spawn(move || {
+                    work(&service, &queue);
+                    let _ = ending.send(());
+                })?;
+        }
+        Ok(Pool {
+            permits: Permits::new(workers),
+            jobs,
+            ended,
+            workers,
+        })
+    }
+
+    /// Hands a connection to a free worker.
+    ///
+    /// # Errors
+    /// The connection itself when none is free; nothing queues.
+    pub fn submit(&self, socket: TcpStream, port: Port, number: u32) -> Result<(), TcpStream> {
+        let Some(permit) = self.permits.take() else {
+            return Err(socket);
+        };
+        let job = Job {
+            socket,
+            port,
+            number,
+            permit,
+        };
+        self.jobs
+            .try_send(job)
+            .map_err(|refused| refused.into_inner().socket)
+    }
+
+    /// Whether no session runs.
+    pub fn is_idle(&self) -> bool {
+        self.permits.free() == self.workers
+    }
+
+    /// Ends the workers when their sessions have ended, and waits for them.
+    pub fn finish(self, deadline: Deadline) {
+        drop(self.jobs);
+        for _ in 0..self.workers {
+            if self.ended.recv_deadline(deadline.instant()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn work(service: &Service, queue: &Receiver<Job>) {
+    while let Ok(job) = queue.recv() {
+        let Job {
+            socket,
+            port,
+            number,
+            permit,
+        } = job;
+        // A defect that one client found costs that client's session and nothing else.
+        let served = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            pi::serve(socket, port, number, service);
+        }));
+        if served.is_err() {
+            service
+                .log
+                .event(Level::Error, "session-panicked")
+                .field("session", number)
+                .send();
+        }
+        drop(permit);
+    }
+}

@@ -1,0 +1,141 @@
+//! Hearing the control connection while data moves.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::control::ControlConnection;
+use crate::proto::outcome::TransferError;
+use crate::proto::reply::Reply;
+use crate::proto::session::{Heard, Running};
+use crate::signals::Stop;
+use crate::wait::{self, Deadline};
+
+/// The control connection and what the session decides about it during a transfer.
+pub(super) struct Hearing<'a> {
+    control: &'a mut ControlConnection,
+    running: &'a mut Running,
+    stop: &'a Stop,
+    moved: u64,
+}
+
+impl<'a> Hearing<'a> {
+    pub(super) fn new(
+        control: &'a mut ControlConnection,
+        running: &'a mut Running,
+        stop: &'a Stop,
+    ) -> Hearing<'a> {
+        Hearing {
+            control,
+            running,
+            stop,
+            moved: 0,
+        }
+    }
+
+    /// Sends the mark.
+    pub(super) fn send(&mut self, reply: &Reply) -> Result<(), TransferError> {
+        Ok(self.control.send(reply)?)
+    }
+
+    /// Takes what the control connection has now; `moved` is the transfer's count of bytes.
+    ///
+    /// # Errors
+    /// What ends the transfer: ABOR, the end of the control connection, the server's stopping.
+    pub(super) fn listen(&mut self, moved: u64) -> Result<(), TransferError> {
+        self.moved = moved;
+        let mut fds = [
+            PollFd::from_borrowed_fd(self.stop.ending(), PollFlags::IN),
+            PollFd::new(&*self.control, PollFlags::IN),
+        ];
+        let listens = self.running.listens();
+        let watched = fds
+            .get_mut(..if listens { 2 } else { 1 })
+            .unwrap_or_default();
+        if !wait::ready(watched).map_err(|_| TransferError::Network)? {
+            return Ok(());
+        }
+        let [stop, control] = fds;
+        if !stop.revents().is_empty() {
+            return Err(TransferError::Stopping);
+        }
+        if listens && !control.revents().is_empty() {
+            self.hear()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the data side is ready, hearing the control connection meanwhile; `false`
+    /// when the deadline passed.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub(super) fn wait(
+        &mut self,
+        data: Option<(BorrowedFd<'_>, PollFlags)>,
+        deadline: Deadline,
+    ) -> Result<bool, TransferError> {
+        loop {
+            let listens = self.running.listens();
+            let control = if listens {
+                PollFlags::IN
+            } else {
+                PollFlags::empty()
+            };
+            let mut fds = vec![PollFd::from_borrowed_fd(self.stop.ending(), PollFlags::IN)];
+            if let Some((data, interest)) = data {
+                fds.push(PollFd::from_borrowed_fd(data, interest));
+            }
+            if listens {
+                fds.push(PollFd::from_borrowed_fd(self.control.as_fd(), control));
+            }
+            if !wait::poll(&mut fds, deadline).map_err(|_| TransferError::Network)? {
+                return Ok(false);
+            }
+            let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+            if ready.next() == Some(true) {
+                return Err(TransferError::Stopping);
+            }
+            let data_ready = data.is_some() && ready.next() == Some(true);
+            let control_ready = ready.next() == Some(true);
+            drop(fds);
+            if listens && control_ready {
+                self.hear()?;
+            }
+            if data_ready {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Reads the control connection until nothing more is there: poll cannot see what TLS has
+    /// decrypted already.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen).
+    pub(super) fn hear(&mut self) -> Result<(), TransferError> {
+        while self.running.listens() {
+            match self.control.next_command() {
+                None => {
+                    if !self.control.receive()? {
+                        return Ok(());
+                    }
+                }
+                Some(input) => match self.running.hear(input, self.moved) {
+                    Heard::Answer(reply) => self.control.send(&reply)?,
+                    Heard::Abort => return Err(TransferError::Aborted),
+                    Heard::CloseAfter | Heard::Defer => {}
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Hearing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hearing")
+            .field("moved", &self.moved)
+            .finish()
+    }
+}
