@@ -101,6 +101,8 @@ impl Accounts {
     }
 
     fn check_now(&self, name: &[u8], password: &Password) -> Checked {
+        #[cfg(feature = "fault-injection")]
+        crate::fault::strike("login", name);
         let account = std::str::from_utf8(name)
             .ok()
             .and_then(|name| self.by_name.get(name));

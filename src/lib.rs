@@ -5,6 +5,8 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod data;
+#[cfg(feature = "fault-injection")]
+pub mod fault;
 pub mod limits;
 pub mod log;
 pub mod pi;

@@ -22,7 +22,7 @@ use crate::proto::session::{
 use crate::root::Root;
 use crate::signals::Stop;
 use crate::tls::{Binding, Tls};
-use crate::transfer::{describe, Dtp};
+use crate::transfer::{describe, Dtp, Terms};
 use crate::wait::{self, Deadline};
 
 /// What all sessions share.
@@ -140,6 +140,7 @@ impl ServerPi<'_> {
         self.control.send(&greeting)?;
         loop {
             let input = self.next_command(&session)?;
+            let was_authenticated = session.is_authenticated();
             let mut step = session.decide(input, &self.policy);
             session = loop {
                 step = match step {
@@ -155,6 +156,15 @@ impl ServerPi<'_> {
                     Step::Perform(work) => self.perform(work)?,
                 };
             };
+            if !session.awaits_data() {
+                self.endpoint = None;
+            }
+            if was_authenticated && !session.is_authenticated() {
+                // USER starts over, with as much time as at first.
+                self.root = None;
+                let login = self.service.config.login_timeout.duration();
+                self.login_deadline = Deadline::after(login);
+            }
         }
     }
 
@@ -331,14 +341,19 @@ impl ServerPi<'_> {
         };
         let dtp = Dtp {
             control: &mut self.control,
-            root,
-            config: &self.service.config,
-            stop: &self.service.stop,
-            log: &self.log,
             unresponsive: &mut self.unresponsive,
+            terms: Terms {
+                root,
+                config: &self.service.config,
+                stop: &self.service.stop,
+                log: &self.log,
+            },
         };
-        let finished = dtp.perform(work, endpoint);
+        // Commands that waited for an earlier transfer are heard during this one.
+        let mut pending = std::mem::take(&mut self.deferred);
+        let finished = dtp.perform(work, endpoint, &mut pending);
         self.deferred = finished.deferred;
+        self.deferred.append(&mut pending);
         Ok(Step::Reply(finished.session, finished.reply))
     }
 
@@ -356,6 +371,8 @@ impl ServerPi<'_> {
             FileTask::Delete(path) => ("delete", path),
             FileTask::Rename { from, .. } => ("rename", from),
         };
+        #[cfg(feature = "fault-injection")]
+        crate::fault::strike("change", path.name().unwrap_or_default());
         let outcome = match task {
             FileTask::MakeDirectory(path) => root.make_directory(path),
             FileTask::RemoveDirectory(path) => root.remove_directory(path),

@@ -222,6 +222,7 @@ impl Command {
             // RFC 959: ALLO size, with an optional record size after it.
             "ALLO" => Command::Allo(number(
                 argument
+                    .trim_ascii_start()
                     .split(|&byte| byte == b' ')
                     .next()
                     .unwrap_or_default(),

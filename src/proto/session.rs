@@ -105,10 +105,15 @@ impl Session {
     }
 
     /// What follows `input` in this state.
-    pub fn decide(self, input: Result<Command, CommandError>, policy: &Policy) -> Step {
+    pub fn decide(mut self, input: Result<Command, CommandError>, policy: &Policy) -> Step {
         let command = match input {
             Ok(command) => command,
-            Err(error) => return Step::Reply(self, refuse(error)),
+            Err(error) => {
+                if let Session::Authenticated(authenticated) = &mut self {
+                    authenticated.forget_rename();
+                }
+                return Step::Reply(self, refuse(error));
+            }
         };
         if command == Command::Quit {
             return Step::Close(Reply::new(221, "Goodbye."), Hangup::Quit);
@@ -117,6 +122,14 @@ impl Session {
             Session::Greeted(greeted) => greeted.decide(command),
             Session::AwaitingPassword(awaiting) => awaiting.decide(command),
             Session::Authenticated(authenticated) => authenticated.decide(command, policy),
+        }
+    }
+
+    /// Whether a data endpoint is of use: PASV or EPSV was answered and nothing has used it up.
+    pub fn awaits_data(&self) -> bool {
+        match self {
+            Session::Authenticated(authenticated) => authenticated.endpoint,
+            Session::Greeted(_) | Session::AwaitingPassword(_) => false,
         }
     }
 

@@ -123,7 +123,8 @@ impl TlsStream {
                 Ok(0) => return Err(TlsError::Closed),
                 Ok(_) => self.process()?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Progress::NeedsRead)
+                    self.acknowledge_at_once();
+                    return Ok(Progress::NeedsRead);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(TlsError::Network(error)),
@@ -142,7 +143,8 @@ impl TlsStream {
                 Ok(0) => return Err(TlsError::Closed),
                 Ok(_) => self.process()?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Ok(Some(Progress::NeedsRead))
+                    self.acknowledge_at_once();
+                    return Ok(Some(Progress::NeedsRead));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(TlsError::Network(error)),
@@ -272,6 +274,13 @@ impl TlsStream {
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// Clients that send ChangeCipherSpec and Finished in two writes (GnuTLS does) would have
+    /// Nagle's algorithm wait for our delayed acknowledgement in between: 40 ms per handshake.
+    /// The setting does not last, so it is renewed before each wait.
+    fn acknowledge_at_once(&self) {
+        let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
     }
 
     fn process(&mut self) -> Result<(), TlsError> {

@@ -1,10 +1,12 @@
 //! Hearing the control connection while data moves.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags};
 
 use crate::control::ControlConnection;
+use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::TransferError;
 use crate::proto::reply::Reply;
 use crate::proto::session::{Heard, Running};
@@ -16,6 +18,8 @@ pub(super) struct Hearing<'a> {
     control: &'a mut ControlConnection,
     running: &'a mut Running,
     stop: &'a Stop,
+    /// Commands received before the transfer and not decided yet; they come first.
+    pending: &'a mut VecDeque<Result<Command, CommandError>>,
     moved: u64,
 }
 
@@ -24,11 +28,13 @@ impl<'a> Hearing<'a> {
         control: &'a mut ControlConnection,
         running: &'a mut Running,
         stop: &'a Stop,
+        pending: &'a mut VecDeque<Result<Command, CommandError>>,
     ) -> Hearing<'a> {
         Hearing {
             control,
             running,
             stop,
+            pending,
             moved: 0,
         }
     }
@@ -115,7 +121,8 @@ impl<'a> Hearing<'a> {
     /// As [`listen`](Self::listen).
     pub(super) fn hear(&mut self) -> Result<(), TransferError> {
         while self.running.listens() {
-            match self.control.next_command() {
+            let input = self.pending.pop_front();
+            match input.or_else(|| self.control.next_command()) {
                 None => {
                     if !self.control.receive()? {
                         return Ok(());

@@ -83,7 +83,8 @@ impl Manner {
             Command::Opts(Options::Mlst(list)) => {
                 self.facts = Facts::parse(list);
                 // RFC 3659 section 7.9 gives this reply its form.
-                Reply::with_text(200, format!("MLST OPTS {}", self.facts.describe(false, "")))
+                let text = format!("MLST OPTS {}", self.facts.describe(false, ""));
+                Reply::with_text(200, text.trim_end())
             }
             Command::Opts(Options::Other) => Reply::new(501, "No such option."),
             Command::Auth(Mechanism::Tls) => match channel {

@@ -79,7 +79,10 @@ impl Authenticated {
             Command::Dele(path) => self.change(&path, Right::Delete, FileTask::Delete),
             Command::Mkd(path) => self.change(&path, Right::Mkdir, FileTask::MakeDirectory),
             Command::Rmd(path) => self.change(&path, Right::Delete, FileTask::RemoveDirectory),
-            Command::Rnfr(path) => self.examine(&path, Right::Rename, Examine::RenameFrom),
+            Command::Rnfr(path) => self.change(&path, Right::Rename, |path| FileTask::Examine {
+                path,
+                purpose: Examine::RenameFrom,
+            }),
             Command::Rnto(path) => match prefix {
                 Prefix::RenameFrom(from) => {
                     let replace = self.rights.allow(Right::Overwrite);
@@ -180,6 +183,12 @@ impl Authenticated {
         }
     }
 
+    /// A line that is no command comes between RNFR and RNTO as any other does. REST stays: PORT
+    /// and EPRT, which REST survives, may be among the commands left out.
+    pub(super) fn forget_rename(&mut self) {
+        self.prefix = std::mem::replace(&mut self.prefix, Prefix::None).restart_only();
+    }
+
     fn reply(self, reply: Reply) -> Step {
         Step::Reply(Session::Authenticated(self), reply)
     }
@@ -225,7 +234,12 @@ impl Authenticated {
 
     fn store(self, path: &[u8], prefix: Prefix, append: bool) -> Step {
         self.transfer(path, |session, path| {
-            if !(append && session.rights.allow(Right::Append)) {
+            let other = if append {
+                Right::Append
+            } else {
+                Right::Overwrite
+            };
+            if !session.rights.allow(other) {
                 session.demand(Right::Write)?;
             }
             let restart = session.restart_offset(&prefix)?;

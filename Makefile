@@ -1,0 +1,51 @@
+# ftpsd. `make help` lists the targets; `make run` and `make test` are all a newcomer needs.
+
+CARGO ?= cargo
+DEMO  ?= target/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test check fmt clippy doc clean tools
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## build the release binary, target/release/ftpsd
+	$(CARGO) build --release --locked
+
+run: build ## serve a demo directory with TLS on 127.0.0.1:2121 and :2990
+	@$(CARGO) build --quiet --locked --example demo
+	@target/debug/examples/demo target/release/ftpsd $(DEMO)
+
+test: tools build ## run every test, the server's against the release binary
+	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd $(CARGO) test --locked
+	$(CARGO) test --locked --features fault-injection --test faults
+
+check: fmt clippy doc ## format, lints and documentation, warnings being errors
+
+fmt: ## check the format
+	$(CARGO) fmt --all -- --check
+
+clippy: ## run the lints, on every build there is
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --features fault-injection -- -D warnings
+
+doc: ## build the documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+clean: ## remove everything built
+	$(CARGO) clean
+
+tools: ## install the clients that the tests drive, where apt can
+	@missing=; \
+	for tool in curl lftp python3; do \
+	    command -v $$tool >/dev/null || missing="$$missing $$tool"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "make test needs:$$missing. Please install them." >&2; exit 1; \
+	fi; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "installing$$missing"; \
+	$$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$missing
+
+-include cross/cross.mk

@@ -1,0 +1,164 @@
+//! Moving the bytes, either way.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+
+use crate::data::DataConnection;
+use crate::proto::ascii;
+use crate::proto::outcome::TransferError;
+use crate::root::{Reading, Root, Upload};
+use crate::tls::Received;
+use crate::wait::Deadline;
+
+use super::hearing::Hearing;
+use super::listing::Listing;
+
+/// Bytes moved between two looks at the control connection.
+const PIECE: usize = 64 << 10;
+/// How long the client's close_notify is awaited after a download.
+const LONGEST_CLOSE: Duration = Duration::from_millis(200);
+
+/// A transfer whose data connection is secured.
+pub(super) struct Copy<'a, 'h> {
+    pub(super) data: &'a mut DataConnection,
+    pub(super) hearing: &'a mut Hearing<'h>,
+    pub(super) stall: Duration,
+    pub(super) moved: &'a mut u64,
+}
+
+impl Copy<'_, '_> {
+    pub(super) fn retrieve(
+        &mut self,
+        mut reading: Reading,
+        ascii: bool,
+    ) -> Result<(), TransferError> {
+        let mut piece = vec![0; PIECE];
+        let mut translation = ascii::ToWire::default();
+        let mut translated = Vec::new();
+        loop {
+            let count = reading.read(&mut piece).map_err(TransferError::Local)?;
+            let bytes = piece.get(..count).unwrap_or_default();
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            #[cfg(feature = "fault-injection")]
+            crate::fault::strike("transfer", bytes);
+            if ascii {
+                translated.clear();
+                translation.translate(bytes, &mut translated);
+                self.send(&translated)?;
+            } else {
+                self.send(bytes)?;
+            }
+        }
+    }
+
+    pub(super) fn list(&mut self, mut listing: Listing, root: &Root) -> Result<(), TransferError> {
+        let mut lines = Vec::with_capacity(PIECE);
+        loop {
+            lines.clear();
+            let more = listing.fill(root, &mut lines, PIECE / 2)?;
+            self.send(&lines)?;
+            if !more {
+                return Ok(());
+            }
+        }
+    }
+
+    fn send(&mut self, piece: &[u8]) -> Result<(), TransferError> {
+        self.hearing.listen(*self.moved)?;
+        self.data.push(piece)?;
+        self.flush()?;
+        *self.moved = self.moved.saturating_add(length(piece));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), TransferError> {
+        while !self.data.flush()? {
+            // Each wake-up means that the client took something, so the time starts again.
+            self.wait(PollFlags::OUT)?;
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, interest: PollFlags) -> Result<(), TransferError> {
+        let deadline = Deadline::after(self.stall);
+        if self
+            .hearing
+            .wait(Some((self.data.as_fd(), interest)), deadline)?
+        {
+            Ok(())
+        } else {
+            Err(TransferError::Stalled)
+        }
+    }
+
+    /// The end of a download: our close_notify, FIN, and a short wait for the client's, which
+    /// tells that it has read everything.
+    pub(super) fn finish(&mut self, unresponsive: &mut bool) -> Result<(), TransferError> {
+        self.data.close_notify();
+        self.flush()?;
+        self.data.shut_down();
+        let deadline = Deadline::after(LONGEST_CLOSE);
+        let mut scratch = [0; 512];
+        while !*unresponsive {
+            match self.data.receive(&mut scratch, |_| Ok(())) {
+                // Everything was sent; how the client ends its side changes nothing.
+                Ok(Received::End | Received::Truncated) | Err(_) => break,
+                Ok(Received::Some) => {}
+                Ok(Received::Nothing) => {
+                    let interest = (self.data.as_fd(), PollFlags::IN);
+                    if !self.hearing.wait(Some(interest), deadline)? {
+                        *unresponsive = true;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn store(&mut self, mut upload: Upload, ascii: bool) -> Result<(), TransferError> {
+        let mut scratch = vec![0; PIECE];
+        let mut translation = ascii::FromWire::default();
+        let mut translated = Vec::new();
+        loop {
+            self.hearing.listen(*self.moved)?;
+            let moved = &mut *self.moved;
+            let received = self.data.receive(&mut scratch, |plain| {
+                #[cfg(feature = "fault-injection")]
+                crate::fault::strike("transfer", plain);
+                *moved = moved.saturating_add(length(plain));
+                if ascii {
+                    translated.clear();
+                    translation.translate(plain, &mut translated);
+                    upload.write(&translated)
+                } else {
+                    upload.write(plain)
+                }
+                .map_err(TransferError::Local)
+            })?;
+            match received {
+                Received::Some => {}
+                Received::Nothing => self.wait(PollFlags::IN)?,
+                Received::Truncated => return Err(TransferError::Truncated),
+                Received::End => break,
+            }
+        }
+        translated.clear();
+        translation.finish(&mut translated);
+        upload.write(&translated).map_err(TransferError::Local)?;
+        self.hearing.listen(*self.moved)?;
+        upload.publish().map_err(TransferError::Local)?;
+        // The client has all it needs; what our close reports means nothing any more.
+        self.data.close_notify();
+        let _ = self.data.flush();
+        self.data.shut_down();
+        Ok(())
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}

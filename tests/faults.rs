@@ -1,0 +1,1 @@
+//! What a defect may cost: the session it happened in, and nothing else.
