@@ -25,20 +25,14 @@ const PIECE: usize = 4096;
 /// A control connection.
 #[derive(Debug)]
 pub struct ControlConnection {
-    link: Link,
+    socket: Arc<TcpStream>,
+    /// Once AUTH TLS has been answered, or from the start on an implicit port.
+    tls: Option<Box<TlsStream>>,
     lines: LineReader,
     /// Decrypted bytes beyond what the line reader takes: less than one read's worth.
     unread: Vec<u8>,
     peer: SocketAddr,
     local: SocketAddr,
-}
-
-#[derive(Debug)]
-enum Link {
-    Clear(TcpStream),
-    Secured(Box<TlsStream>),
-    /// Between the two, or after a failed handshake.
-    Gone,
 }
 
 impl ControlConnection {
@@ -61,7 +55,8 @@ impl ControlConnection {
             v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),
         };
         Ok(ControlConnection {
-            link: Link::Clear(socket),
+            socket: Arc::new(socket),
+            tls: None,
             lines: LineReader::new(),
             unread: Vec::new(),
             peer: normal(peer),
@@ -81,29 +76,24 @@ impl ControlConnection {
 
     /// TLS version and cipher suite once secured.
     pub fn protection(&self) -> Option<(&'static str, &'static str)> {
-        match &self.link {
-            Link::Secured(tls) => Some((tls.version(), tls.cipher())),
-            Link::Clear(_) | Link::Gone => None,
-        }
+        let tls = self.tls.as_ref()?;
+        Some((tls.version(), tls.cipher()))
     }
 
     /// Raises the connection to TLS.
     ///
     /// # Errors
-    /// Why the handshake failed; the connection is gone then.
+    /// Why the handshake failed; nothing can be sent any more then.
     pub fn secure(
         &mut self,
         config: Arc<ServerConfig>,
         deadline: Deadline,
         stop: BorrowedFd<'_>,
     ) -> Result<(), TlsError> {
-        let Link::Clear(socket) = std::mem::replace(&mut self.link, Link::Gone) else {
-            return Err(TlsError::Closed);
-        };
-        let mut tls = Box::new(TlsStream::new(socket, config)?);
+        let mut tls = Box::new(TlsStream::new(Arc::clone(&self.socket), config)?);
         tls.handshake(deadline, stop)?;
         tls.take_plaintext(&mut self.unread);
-        self.link = Link::Secured(tls);
+        self.tls = Some(tls);
         Ok(())
     }
 
@@ -137,53 +127,57 @@ impl ControlConnection {
         if !self.unread.is_empty() {
             return Ok(true);
         }
+        if self.tls.is_some() {
+            self.receive_secured()
+        } else {
+            self.receive_clear()
+        }
+    }
+
+    fn receive_clear(&mut self) -> Result<bool, Hangup> {
         let mut scratch = [0; PIECE];
-        match &mut self.link {
-            Link::Clear(socket) => loop {
-                match socket.read(&mut scratch) {
-                    Ok(0) => return Err(Hangup::EndOfStream),
-                    Ok(count) => {
-                        let piece = scratch.get(..count).unwrap_or_default();
-                        self.unread.extend_from_slice(piece);
-                        return Ok(true);
-                    }
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    // Python resets the connection after QUIT.
-                    Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                        return Err(Hangup::EndOfStream)
-                    }
-                    Err(_) => return Err(Hangup::Network),
+        loop {
+            match (&*self.socket).read(&mut scratch) {
+                Ok(0) => return Err(Hangup::EndOfStream),
+                Ok(count) => {
+                    let piece = scratch.get(..count).unwrap_or_default();
+                    self.unread.extend_from_slice(piece);
+                    return Ok(true);
                 }
-            },
-            Link::Secured(tls) => {
-                let unread = &mut self.unread;
-                let keep = |plain: &[u8]| {
-                    unread.extend_from_slice(plain);
-                    Ok::<(), Hangup>(())
-                };
-                match tls.receive(&mut scratch, keep) {
-                    Ok(Ok(Received::Some)) => Ok(true),
-                    Ok(Ok(Received::Nothing)) => Ok(false),
-                    // For commands it makes no difference: each has its own end.
-                    Ok(Ok(Received::End | Received::Truncated)) => {
-                        if self.unread.is_empty() {
-                            Err(Hangup::EndOfStream)
-                        } else {
-                            Ok(true)
-                        }
-                    }
-                    Ok(Err(hangup)) => Err(hangup),
-                    Err(TlsError::Network(_)) => Err(Hangup::Network),
-                    Err(
-                        TlsError::Protocol(_)
-                        | TlsError::Closed
-                        | TlsError::TimedOut
-                        | TlsError::Stopping,
-                    ) => Err(Hangup::Tls),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Python resets the connection after QUIT.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => {
+                    return Err(Hangup::EndOfStream)
                 }
+                Err(_) => return Err(Hangup::Network),
             }
-            Link::Gone => Err(Hangup::Tls),
+        }
+    }
+
+    fn receive_secured(&mut self) -> Result<bool, Hangup> {
+        let Some(tls) = &mut self.tls else {
+            return Err(Hangup::Tls);
+        };
+        let mut scratch = [0; PIECE];
+        let unread = &mut self.unread;
+        let keep = |plain: &[u8]| {
+            unread.extend_from_slice(plain);
+            Ok::<(), Hangup>(())
+        };
+        match tls.receive(&mut scratch, keep) {
+            Ok(Ok(Received::Some)) => Ok(true),
+            Ok(Ok(Received::Nothing)) => Ok(false),
+            // For commands it makes no difference how it ends: each has its own end.
+            Ok(Ok(Received::End | Received::Truncated)) if self.unread.is_empty() => {
+                Err(Hangup::EndOfStream)
+            }
+            Ok(Ok(Received::End | Received::Truncated)) => Ok(true),
+            Ok(Err(hangup)) => Err(hangup),
+            Err(TlsError::Network(_)) => Err(Hangup::Network),
+            Err(
+                TlsError::Protocol(_) | TlsError::Closed | TlsError::TimedOut | TlsError::Stopping,
+            ) => Err(Hangup::Tls),
         }
     }
 
@@ -195,7 +189,7 @@ impl ControlConnection {
         let mut wire = Vec::with_capacity(128);
         reply.encode(&mut wire);
         let deadline = Deadline::after(LONGEST_SEND);
-        if let Link::Secured(tls) = &mut self.link {
+        if let Some(tls) = &mut self.tls {
             tls.push(&wire).map_err(|_| Hangup::Network)?;
         }
         while !self.write_some(&mut wire)? {
@@ -210,48 +204,36 @@ impl ControlConnection {
     /// Ends the connection from our side: close_notify where it is TLS, then FIN. Nobody waits
     /// for the client to take it.
     pub fn close(&mut self) {
-        match &mut self.link {
-            Link::Clear(socket) => {
-                let _ = socket.shutdown(Shutdown::Write);
-            }
-            Link::Secured(tls) => {
-                tls.close_notify();
-                let _ = tls.flush();
-                let _ = tls.socket().shutdown(Shutdown::Write);
-            }
-            Link::Gone => {}
+        if let Some(tls) = &mut self.tls {
+            tls.close_notify();
+            let _ = tls.flush();
         }
+        let _ = self.socket.shutdown(Shutdown::Write);
     }
 
     /// One attempt; `true` when all has gone. TLS holds the rest itself, clear text leaves it in
     /// `wire`.
     fn write_some(&mut self, wire: &mut Vec<u8>) -> Result<bool, Hangup> {
-        match &mut self.link {
-            Link::Secured(tls) => tls.flush().map_err(|_| Hangup::Network),
-            Link::Clear(socket) => match socket.write(wire) {
-                Ok(count) => {
-                    wire.drain(..count);
-                    Ok(wire.is_empty())
-                }
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-                {
-                    Ok(false)
-                }
-                Err(_) => Err(Hangup::Network),
-            },
-            Link::Gone => Err(Hangup::Network),
+        if let Some(tls) = &mut self.tls {
+            return tls.flush().map_err(|_| Hangup::Network);
+        }
+        match (&*self.socket).write(wire) {
+            Ok(count) => {
+                wire.drain(..count);
+                Ok(wire.is_empty())
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Ok(false)
+            }
+            Err(_) => Err(Hangup::Network),
         }
     }
 }
 
 impl AsFd for ControlConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.link {
-            Link::Clear(socket) => socket.as_fd(),
-            Link::Secured(tls) => tls.as_fd(),
-            // Nothing is ever ready there, and nobody asks: every call has failed before.
-            Link::Gone => rustix::stdio::stdin(),
-        }
+        self.socket.as_fd()
     }
 }

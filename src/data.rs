@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -210,7 +211,7 @@ impl DataEndpoint {
         socket.set_nonblocking(true).ok()?;
         socket.set_nodelay(true).ok()?;
         Some(Arrived {
-            stream: TlsStream::new(socket, self.settings.config.clone()).ok()?,
+            stream: TlsStream::new(Arc::new(socket), self.settings.config.clone()).ok()?,
             handshake: Handshake::Going(Progress::NeedsRead),
         })
     }

@@ -15,7 +15,7 @@ use crate::wait::{self, Deadline};
 /// A TLS connection, from the moment its first byte is awaited.
 #[derive(Debug)]
 pub struct TlsStream {
-    socket: TcpStream,
+    socket: Arc<TcpStream>,
     tls: ServerConnection,
 }
 
@@ -75,7 +75,7 @@ impl TlsStream {
     ///
     /// # Errors
     /// When the configuration is not usable; it does not happen with ours.
-    pub fn new(socket: TcpStream, config: Arc<ServerConfig>) -> Result<TlsStream, TlsError> {
+    pub fn new(socket: Arc<TcpStream>, config: Arc<ServerConfig>) -> Result<TlsStream, TlsError> {
         let mut tls = ServerConnection::new(config).map_err(TlsError::Protocol)?;
         // The callers bound what they write; a limit here would only split it.
         tls.set_buffer_limit(None);
@@ -119,7 +119,7 @@ impl TlsStream {
             if !self.tls.is_handshaking() {
                 return Ok(Progress::Done);
             }
-            match self.tls.read_tls(&mut &self.socket) {
+            match self.tls.read_tls(&mut &*self.socket) {
                 Ok(0) => return Err(TlsError::Closed),
                 Ok(_) => self.process()?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -139,7 +139,7 @@ impl TlsStream {
     /// As [`handshake`](Self::handshake).
     pub fn answer(&mut self) -> Result<Option<Progress>, TlsError> {
         while !self.tls.wants_write() && self.tls.is_handshaking() {
-            match self.tls.read_tls(&mut &self.socket) {
+            match self.tls.read_tls(&mut &*self.socket) {
                 Ok(0) => return Err(TlsError::Closed),
                 Ok(_) => self.process()?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -176,7 +176,7 @@ impl TlsStream {
             return Ok(Ok(Received::End));
         }
         let count = loop {
-            match (&self.socket).read(scratch) {
+            match (&*self.socket).read(scratch) {
                 Ok(count) => break count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -222,7 +222,7 @@ impl TlsStream {
     /// What the socket reports, but never that it would block.
     pub fn flush(&mut self) -> io::Result<bool> {
         while self.tls.wants_write() {
-            match self.tls.write_tls(&mut &self.socket) {
+            match self.tls.write_tls(&mut &*self.socket) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
