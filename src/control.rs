@@ -114,6 +114,10 @@ impl ControlConnection {
                 None => {
                     let taken = self.lines.feed(&self.unread);
                     self.unread.drain(..taken);
+                    if self.unread.is_empty() {
+                        // An idle session keeps no buffer.
+                        self.unread = Vec::new();
+                    }
                 }
             }
         }
