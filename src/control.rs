@@ -29,7 +29,7 @@ pub struct ControlConnection {
     /// Once AUTH TLS has been answered, or from the start on an implicit port.
     tls: Option<Box<TlsStream>>,
     lines: LineReader,
-    /// Decrypted bytes beyond what the line reader takes: less than one read's worth.
+    /// Bytes beyond what the line reader takes: one read's worth, a TLS record at most.
     unread: Vec<u8>,
     peer: SocketAddr,
     local: SocketAddr,

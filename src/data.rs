@@ -29,6 +29,8 @@ pub struct DataEndpoint {
     peer: IpAddr,
     settings: DataSettings,
     arrived: Option<Arrived>,
+    /// Whether data goes to the client; `None` while the command is not known.
+    to_client: Option<bool>,
     /// Connections from other addresses, turned away.
     strangers: u32,
 }
@@ -42,12 +44,26 @@ struct Arrived {
 
 #[derive(Debug)]
 enum Handshake {
-    /// Going on; waits for this.
-    Going(Progress),
-    /// Our flight is sent; the client's Finished is not read before the deadline.
+    /// Up to our own flight; waits for this.
+    Answering(Progress),
+    /// Our flight is sent; while the direction is not known the client's Finished is not read
+    /// before the deadline.
     Held(Deadline),
+    /// The rest; waits for this.
+    Finishing(Progress),
     Done,
     Failed(TlsError),
+}
+
+/// Why a connection to the endpoint is not the data connection.
+#[derive(Debug)]
+pub enum Refused {
+    /// Its TLS handshake failed.
+    Handshake(TlsError),
+    /// It resumed nothing, and `data-session` requires that it does.
+    NotResumed,
+    /// It tried to resume another control connection's session.
+    Foreign,
 }
 
 /// A data connection, secured and known to be the client's.
@@ -83,6 +99,7 @@ impl DataEndpoint {
                         peer,
                         settings,
                         arrived: None,
+                        to_client: None,
                         strangers: 0,
                     });
                 }
@@ -111,85 +128,93 @@ impl DataEndpoint {
         match &self.arrived {
             None => (Some((self.listener.as_fd(), PollFlags::IN)), None),
             Some(arrived) => match &arrived.handshake {
-                Handshake::Going(Progress::NeedsWrite) => {
-                    (Some((arrived.stream.as_fd(), PollFlags::OUT)), None)
+                Handshake::Answering(progress) | Handshake::Finishing(progress) => {
+                    let flags = match progress {
+                        Progress::NeedsWrite => PollFlags::OUT,
+                        Progress::NeedsRead | Progress::Done => PollFlags::IN,
+                    };
+                    (Some((arrived.stream.as_fd(), flags)), None)
                 }
-                Handshake::Going(_) => (Some((arrived.stream.as_fd(), PollFlags::IN)), None),
                 Handshake::Held(deadline) => (None, Some(*deadline)),
                 Handshake::Done | Handshake::Failed(_) => (None, None),
             },
         }
     }
 
-    /// Accepts and answers without waiting, while the command is not known yet. The handshake's
-    /// end is put off: with it falls the decision about a ticket, which depends on the command.
+    /// Accepts, and takes the handshake as far as it goes without waiting. Its end is put off
+    /// while the command is not known: with it falls the decision about a ticket.
     pub fn attend(&mut self) {
         self.accept();
         let Some(arrived) = &mut self.arrived else {
             return;
         };
-        match &arrived.handshake {
-            Handshake::Going(_) => {
-                arrived.handshake = match arrived.stream.answer() {
-                    Ok(None) => Handshake::Held(Deadline::after(LONGEST_HOLD)),
-                    Ok(Some(progress)) => Handshake::Going(progress),
-                    Err(error) => Handshake::Failed(error),
-                };
+        if let Handshake::Answering(_) = arrived.handshake {
+            arrived.handshake = match arrived.stream.answer() {
+                Ok(None) => Handshake::Held(Deadline::after(LONGEST_HOLD)),
+                Ok(Some(progress)) => Handshake::Answering(progress),
+                Err(error) => Handshake::Failed(error),
+            };
+        }
+        if let Handshake::Held(deadline) = arrived.handshake {
+            if self.to_client.is_none() && !deadline.is_past() {
+                return;
             }
-            Handshake::Held(deadline) if deadline.is_past() => arrived.advance(),
-            Handshake::Held(_) | Handshake::Done | Handshake::Failed(_) => {}
+            // A full handshake is anybody's; what resumes is the client's.
+            if self.to_client == Some(true) && arrived.stream.is_resumed() {
+                self.settings.issue_tickets();
+            }
+            arrived.handshake = Handshake::Finishing(Progress::NeedsRead);
+        }
+        if let Handshake::Finishing(_) = arrived.handshake {
+            arrived.handshake = match arrived.stream.advance() {
+                Ok(Progress::Done) => Handshake::Done,
+                Ok(progress) => Handshake::Finishing(progress),
+                Err(error) => Handshake::Failed(error),
+            };
         }
     }
 
-    /// Whether the client has connected. Looks once.
-    pub fn connected(&mut self) -> bool {
-        self.accept();
+    /// Whether a connection from the client's address is there.
+    pub fn is_connected(&self) -> bool {
         self.arrived.is_some()
     }
 
     /// Says which way the data goes, once the command is known.
     pub fn set_direction(&mut self, to_client: bool) {
-        if to_client {
-            self.settings.issue_tickets();
-        }
+        self.to_client = Some(to_client);
     }
 
-    /// Takes the handshake as far as it goes without waiting, the direction being known.
+    /// The data connection, if its handshake is complete and it is this client's: it must have
+    /// resumed the session of this control connection. `Ok(None)` while it is under way;
     /// [`interest`](Self::interest) says what it waits for.
     ///
     /// # Errors
-    /// Why the handshake failed.
-    pub fn secured(&mut self) -> Result<bool, TlsError> {
-        let Some(arrived) = &mut self.arrived else {
-            return Ok(false);
-        };
-        if let Handshake::Going(_) | Handshake::Held(_) = arrived.handshake {
-            arrived.advance();
-        }
-        if let Handshake::Failed(_) = arrived.handshake {
-            let failed = std::mem::replace(&mut arrived.handshake, Handshake::Done);
-            if let Handshake::Failed(error) = failed {
-                return Err(error);
+    /// Why this connection is refused. It is dropped then, and the endpoint awaits another.
+    pub fn deliver(&mut self, policy: DataSession) -> Result<Option<DataConnection>, Refused> {
+        match self.arrived.take() {
+            Some(Arrived {
+                handshake: Handshake::Failed(error),
+                ..
+            }) => Err(Refused::Handshake(error)),
+            Some(Arrived {
+                handshake: Handshake::Done,
+                stream,
+            }) => {
+                if stream.is_resumed() {
+                    return Ok(Some(DataConnection { stream }));
+                }
+                match policy {
+                    DataSession::Required => Err(Refused::NotResumed),
+                    DataSession::Preferred if self.settings.saw_foreign_session() => {
+                        Err(Refused::Foreign)
+                    }
+                    DataSession::Preferred => Ok(Some(DataConnection { stream })),
+                }
             }
-        }
-        Ok(matches!(arrived.handshake, Handshake::Done))
-    }
-
-    /// The data connection after its handshake, if it is this client's: it must have resumed a
-    /// session of this control connection.
-    ///
-    /// # Errors
-    /// [`TransferError::NotThisSession`], or [`TransferError::NoConnection`] when there is none.
-    pub fn deliver(self, policy: DataSession) -> Result<DataConnection, TransferError> {
-        let Some(Arrived { stream, .. }) = self.arrived else {
-            return Err(TransferError::NoConnection);
-        };
-        let ours = stream.is_resumed()
-            || (policy == DataSession::Preferred && !self.settings.saw_foreign_ticket());
-        if ours {
-            Ok(DataConnection { stream })
-        } else {
-            Err(TransferError::NotThisSession)
+            going => {
+                self.arrived = going;
+                Ok(None)
+            }
         }
     }
 
@@ -212,18 +237,8 @@ impl DataEndpoint {
         socket.set_nodelay(true).ok()?;
         Some(Arrived {
             stream: TlsStream::new(Arc::new(socket), self.settings.config.clone()).ok()?,
-            handshake: Handshake::Going(Progress::NeedsRead),
+            handshake: Handshake::Answering(Progress::NeedsRead),
         })
-    }
-}
-
-impl Arrived {
-    fn advance(&mut self) {
-        self.handshake = match self.stream.advance() {
-            Ok(Progress::Done) => Handshake::Done,
-            Ok(progress) => Handshake::Going(progress),
-            Err(error) => Handshake::Failed(error),
-        };
     }
 }
 

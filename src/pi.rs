@@ -391,7 +391,9 @@ impl ServerPi<'_> {
         }
         match outcome {
             Ok(()) => event.field("result", "complete"),
-            Err(error) => event.bytes("error", describe(error).as_bytes()),
+            Err(error) => event
+                .field("result", "file")
+                .bytes("error", describe(error).as_bytes()),
         }
         .send();
         outcome.map(|()| FileAnswer::Done)

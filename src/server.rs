@@ -113,6 +113,8 @@ pub fn run(
             },
         )?;
     }
+    // So that the next byte in the pipe is a second signal.
+    signals.acknowledge();
     service.log.event(Level::Notice, "stopping").send();
     drop(listeners);
     stopper.drain();

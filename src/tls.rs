@@ -22,6 +22,7 @@ pub use stream::{Progress, Received, TlsError, TlsStream};
 #[derive(Debug, Clone)]
 pub struct Tls {
     base: Arc<ServerConfig>,
+    sessions: Arc<binding::Sessions>,
 }
 
 impl Tls {
@@ -46,6 +47,7 @@ impl Tls {
         config.send_half_rtt_data = false;
         Ok(Tls {
             base: Arc::new(config),
+            sessions: Arc::default(),
         })
     }
 
@@ -54,7 +56,7 @@ impl Tls {
     /// # Errors
     /// When the system has no random numbers.
     pub fn bind(&self) -> Result<Binding, rustls::Error> {
-        Binding::new(&self.base)
+        Binding::new(&self.base, &self.sessions)
     }
 }
 

@@ -156,9 +156,9 @@ pub enum CommandError {
 }
 
 /// The verbs of the RFCs that are deliberately left out, answered 502 instead of 500.
-const LEFT_OUT: [&str; 20] = [
-    "ACCT", "ADAT", "CONF", "ENC", "EPRT", "HOST", "LANG", "LPRT", "LPSV", "MIC", "MFCT", "MFF",
-    "PORT", "SITE", "SMNT", "STOU", "XRCP", "XRSQ", "AVBL", "CSID",
+const LEFT_OUT: [&str; 22] = [
+    "ACCT", "ADAT", "CONF", "ENC", "EPRT", "HASH", "MFMT", "HOST", "LANG", "LPRT", "LPSV", "MIC",
+    "MFCT", "MFF", "PORT", "SITE", "SMNT", "STOU", "XRCP", "XRSQ", "AVBL", "CSID",
 ];
 
 impl Command {

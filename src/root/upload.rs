@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{entry, from_errno, rename, stat};
+use crate::proto::listing::Kind;
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path;
 
@@ -75,9 +76,9 @@ impl Upload {
     ) -> Result<Upload, FileError> {
         let published = match rustix::fs::statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Some(entry(&stat).size),
+                FileType::RegularFile => Some(()),
                 // A link is replaced, never written through.
-                FileType::Symlink if request.offset == Some(0) => Some(0),
+                FileType::Symlink if request.offset == Some(0) => Some(()),
                 FileType::Symlink
                 | FileType::Directory
                 | FileType::Fifo
@@ -93,10 +94,7 @@ impl Upload {
             (Some(_), Some(0)) if !request.overwrite => {
                 return Err(FileError::new(FileErrorKind::Exists))
             }
-            (Some(size), Some(offset)) if offset > 0 => {
-                return Upload::in_place(directory, &name, offset, size, request)
-            }
-            (Some(size), None) => return Upload::in_place(directory, &name, size, size, request),
+            (Some(_), None | Some(1..)) => return Upload::in_place(directory, &name, request),
             (None, _) if !request.new => return Err(FileError::new(FileErrorKind::Denied)),
             (Some(_) | None, _) => {}
         }
@@ -142,25 +140,32 @@ impl Upload {
         Upload::at(handle, directory, origin, Some(publication), position)
     }
 
-    /// Into a published file: a resume of it, or APPE.
+    /// Into a published file: a resume of it, or APPE. One upload at a time.
     fn in_place(
         directory: OwnedFd,
         name: &[u8],
-        position: u64,
-        size: u64,
         request: StoreRequest,
     ) -> Result<Upload, FileError> {
-        if position > size {
-            return Err(FileError::new(FileErrorKind::BeyondEnd));
-        }
-        let allowed = request.overwrite || (request.append && position == size);
-        let appends = request.offset.is_none();
-        if (appends && !request.append) || !allowed {
-            return Err(FileError::new(FileErrorKind::Exists));
-        }
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let handle =
             rustix::fs::openat(&directory, name, flags, Mode::empty()).map_err(from_errno)?;
+        let published = entry(&stat(&handle).map_err(from_errno)?);
+        if published.kind != Kind::File {
+            return Err(FileError::new(FileErrorKind::NotAFile));
+        }
+        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive).map_err(from_errno)?;
+        let position = request.offset.unwrap_or(published.size);
+        if position > published.size {
+            return Err(FileError::new(FileErrorKind::BeyondEnd));
+        }
+        let at_end = position == published.size;
+        let allowed = match request.offset {
+            None => request.append,
+            Some(_) => request.overwrite || (request.append && at_end),
+        };
+        if !allowed {
+            return Err(FileError::new(FileErrorKind::Exists));
+        }
         Upload::at(handle, directory, Origin::Published, None, position)
     }
 

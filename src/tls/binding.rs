@@ -1,16 +1,14 @@
 //! What ties data connections to their control connection.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ring::aead::{Aad, LessSafeKey, Nonce, UnboundKey, CHACHA20_POLY1305, NONCE_LEN};
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::server::{ProducesTickets, ServerConfig, StoresServerSessions};
 
-/// TLS 1.2 session ids remembered per control connection. One is the control connection's; more
-/// come from full handshakes of data connections, where those are accepted.
-const MOST_SESSIONS: usize = 8;
 /// Seconds that clients are told a ticket lives (RFC 8446 section 4.6.1 allows a week). It dies
 /// earlier with its control connection, whatever the clocks say.
 const TICKET_LIFETIME: u32 = 7 * 24 * 3600;
@@ -18,6 +16,18 @@ const TICKET_LIFETIME: u32 = 7 * 24 * 3600;
 const CONTROL_TICKETS: usize = 4;
 /// Tickets after a download's or listing's handshake, to replace the one it spent.
 const DATA_TICKETS: usize = 1;
+
+/// The TLS 1.2 sessions of all live control connections by id: one each.
+#[derive(Default)]
+pub(super) struct Sessions {
+    by_id: Mutex<HashMap<Vec<u8>, Session>>,
+    bindings: AtomicU32,
+}
+
+struct Session {
+    binding: u32,
+    secrets: Vec<u8>,
+}
 
 /// The TLS side of one control connection: tickets and session ids made under it are good for
 /// its own data connections and nothing else, and die with it.
@@ -34,16 +44,20 @@ pub struct DataSettings {
     secrets: Arc<DataSecrets>,
 }
 
-/// The key under which tickets are sealed, and the sessions that have ids. Both are this control
-/// connection's own, so a ticket or id from elsewhere opens nothing here.
+/// The key under which this control connection's tickets are sealed, and its part of the
+/// sessions that have ids.
 struct Secrets {
     key: LessSafeKey,
     random: SystemRandom,
-    sessions: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+    sessions: Arc<Sessions>,
+    binding: u32,
 }
 
 impl Binding {
-    pub(super) fn new(base: &Arc<ServerConfig>) -> Result<Binding, rustls::Error> {
+    pub(super) fn new(
+        base: &Arc<ServerConfig>,
+        sessions: &Arc<Sessions>,
+    ) -> Result<Binding, rustls::Error> {
         let random = SystemRandom::new();
         let no_random = |_| rustls::Error::FailedToGetRandomBytes;
         let mut key = [0; 32];
@@ -54,7 +68,8 @@ impl Binding {
             secrets: Arc::new(Secrets {
                 key: LessSafeKey::new(key),
                 random,
-                sessions: Mutex::default(),
+                sessions: Arc::clone(sessions),
+                binding: sessions.bindings.fetch_add(1, Ordering::Relaxed),
             }),
         })
     }
@@ -94,16 +109,18 @@ impl Binding {
 }
 
 impl DataSettings {
-    /// The data connection goes from server to client, so the client reads it and with it a
-    /// ticket. On an upload an unread ticket would turn the client's close into a reset, which
-    /// eats the end of the file. TLS 1.3 asks when the client's Finished is processed.
+    /// Lets the connection have a ticket for the one it spent. Only for a connection that has
+    /// resumed this binding: a ticket makes its holder the client. And only where data goes from
+    /// server to client, so that the client reads it: on an upload an unread ticket would turn
+    /// the client's close into a reset, which eats the end of the file. TLS 1.3 asks when the
+    /// client's Finished is processed, so that is the last moment to call this.
     pub fn issue_tickets(&self) {
         self.secrets.issue.store(true, Ordering::Relaxed);
     }
 
     /// Whether the peer tried to resume a session that is not this control connection's: it is
     /// somebody else's client.
-    pub fn saw_foreign_ticket(&self) -> bool {
+    pub fn saw_foreign_session(&self) -> bool {
         self.secrets.foreign.load(Ordering::Relaxed)
     }
 }
@@ -136,21 +153,17 @@ impl Secrets {
         Some(plain)
     }
 
-    fn remember(&self, id: Vec<u8>, session: Vec<u8>) -> bool {
-        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.retain(|(known, _)| *known != id);
-        if sessions.len() >= MOST_SESSIONS {
-            // The first is the control connection's, which clients come back to.
-            sessions.remove(1);
-        }
-        sessions.push((id, session));
-        true
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Session>> {
+        let sessions = self.sessions.by_id.lock();
+        sessions.unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn recall(&self, id: &[u8]) -> Option<Vec<u8>> {
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = sessions.iter().find(|(known, _)| known == id);
-        found.map(|(_, session)| session.clone())
+impl Drop for Secrets {
+    fn drop(&mut self) {
+        let binding = self.binding;
+        self.sessions()
+            .retain(|_, session| session.binding != binding);
     }
 }
 
@@ -176,8 +189,10 @@ impl ProducesTickets for ControlSecrets {
 }
 
 impl StoresServerSessions for ControlSecrets {
-    fn put(&self, id: Vec<u8>, session: Vec<u8>) -> bool {
-        self.0.remember(id, session)
+    fn put(&self, id: Vec<u8>, secrets: Vec<u8>) -> bool {
+        let binding = self.0.binding;
+        self.0.sessions().insert(id, Session { binding, secrets });
+        true
     }
 
     fn get(&self, _: &[u8]) -> Option<Vec<u8>> {
@@ -225,21 +240,35 @@ impl ProducesTickets for DataSecrets {
 }
 
 impl StoresServerSessions for DataSecrets {
-    fn put(&self, id: Vec<u8>, session: Vec<u8>) -> bool {
-        self.shared.remember(id, session)
+    /// A data connection's own full handshake proves nothing, so nothing may resume it.
+    fn put(&self, _: Vec<u8>, _: Vec<u8>) -> bool {
+        false
     }
 
+    /// Not consumed: clients present one session many times. An id that nobody has is none:
+    /// clients that also know TLS 1.3 make one up (RFC 8446 appendix D.4).
     fn get(&self, id: &[u8]) -> Option<Vec<u8>> {
-        self.shared.recall(id)
+        let sessions = self.shared.sessions();
+        let session = sessions.get(id)?;
+        if session.binding == self.shared.binding {
+            return Some(session.secrets.clone());
+        }
+        self.foreign.store(true, Ordering::Relaxed);
+        None
     }
 
-    // Not consumed: clients present one session many times.
     fn take(&self, id: &[u8]) -> Option<Vec<u8>> {
-        self.shared.recall(id)
+        self.get(id)
     }
 
     fn can_cache(&self) -> bool {
-        true
+        false
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sessions")
     }
 }
 

@@ -1,6 +1,8 @@
 //! The data connection's arrival: the client connects, TLS is up, and it is this client's.
 
-use crate::data::{DataConnection, DataEndpoint};
+use std::time::Duration;
+
+use crate::data::{DataConnection, DataEndpoint, Refused};
 use crate::log::Level;
 use crate::proto::outcome::TransferError;
 use crate::proto::reply::Reply;
@@ -8,6 +10,10 @@ use crate::wait::Deadline;
 
 use super::hearing::Hearing;
 use super::Terms;
+
+/// How long another connection is awaited after one was refused: whoever came first may have
+/// been a stranger. A client that cannot do better learns it after this.
+const SECOND_CHANCE: Duration = Duration::from_secs(1);
 
 /// Waits for the client to connect, sends the mark, and completes the handshake. Any of it may
 /// have happened before the command came.
@@ -21,56 +27,81 @@ pub(super) fn receive(
     mark: &Reply,
     to_client: bool,
 ) -> Result<DataConnection, TransferError> {
-    let arrival = Deadline::after(terms.config.data_timeout.duration());
-    while !endpoint.connected() {
-        let (interest, _) = endpoint.interest();
-        if !hearing.wait(interest, arrival)? {
-            return Err(nobody_came(terms, &endpoint));
-        }
-    }
-    hearing.send(mark)?;
     endpoint.set_direction(to_client);
-    let handshake = Deadline::after(terms.config.tls_timeout.duration());
-    while !endpoint
-        .secured()
-        .map_err(|error| failed(terms, &error.to_string()))?
-    {
+    let mut deadline = Deadline::after(terms.config.data_timeout.duration());
+    let mut refused = TransferError::NoConnection;
+    let mut marked = false;
+    loop {
+        endpoint.attend();
+        if endpoint.is_connected() && !marked {
+            hearing.send(mark)?;
+            marked = true;
+            deadline = Deadline::after(terms.config.tls_timeout.duration());
+        }
+        match endpoint.deliver(terms.config.data_session) {
+            Ok(Some(data)) => return Ok(data),
+            Ok(None) => {}
+            Err(reason) => {
+                refused = report(terms, &reason);
+                deadline = deadline.earlier(Deadline::after(SECOND_CHANCE));
+                continue;
+            }
+        }
         let (interest, _) = endpoint.interest();
-        if !hearing.wait(interest, handshake)? {
-            return Err(failed(terms, "not finished in time"));
+        if !hearing.wait(interest, deadline)? {
+            return Err(give_up(terms, &endpoint, refused));
         }
     }
-    endpoint
-        .deliver(terms.config.data_session)
-        .inspect_err(|_| {
+}
+
+/// Logs why a connection was refused, with the setting that decided.
+fn report(terms: &Terms<'_>, reason: &Refused) -> TransferError {
+    let (text, error) = match reason {
+        Refused::Handshake(error) => {
             terms
+                .log
+                .event(Level::Notice, "data-handshake-failed")
+                .bytes("error", error.to_string().as_bytes())
+                .send();
+            return TransferError::Handshake;
+        }
+        Refused::NotResumed => (
+            "it did not resume this session's TLS session, as data-session = \"required\" in the \
+             configuration demands",
+            TransferError::NotThisSession,
+        ),
+        Refused::Foreign => (
+            "it tried to resume another session's TLS session, which no data-session permits",
+            TransferError::NotThisSession,
+        ),
+    };
+    terms
+        .log
+        .event(Level::Warning, "data-connection-refused")
+        .bytes("reason", text.as_bytes())
+        .send();
+    error
+}
+
+/// Nobody came in time, or nobody after those that were refused, or one came and did not finish
+/// its handshake.
+fn give_up(terms: &Terms<'_>, endpoint: &DataEndpoint, refused: TransferError) -> TransferError {
+    if endpoint.is_connected() {
+        terms
             .log
-            .event(Level::Warning, "data-connection-refused")
-            .bytes(
-                "reason",
-                b"it did not resume this session's TLS session, as data-session = \"required\" \
-                  in the configuration demands",
-            )
+            .event(Level::Notice, "data-handshake-failed")
+            .bytes("error", b"not finished in time")
             .send();
-        })
-}
-
-fn nobody_came(terms: &Terms<'_>, endpoint: &DataEndpoint) -> TransferError {
-    let port = endpoint.address().map_or(0, |address| address.port());
-    terms
-        .log
-        .event(Level::Notice, "no-data-connection")
-        .field("port", port)
-        .field("strangers", endpoint.strangers())
-        .send();
-    TransferError::NoConnection
-}
-
-fn failed(terms: &Terms<'_>, error: &str) -> TransferError {
-    terms
-        .log
-        .event(Level::Notice, "data-handshake-failed")
-        .bytes("error", error.as_bytes())
-        .send();
-    TransferError::Handshake
+        return TransferError::Handshake;
+    }
+    if refused == TransferError::NoConnection {
+        let port = endpoint.address().map_or(0, |address| address.port());
+        terms
+            .log
+            .event(Level::Notice, "no-data-connection")
+            .field("port", port)
+            .field("strangers", endpoint.strangers())
+            .send();
+    }
+    refused
 }
