@@ -1,7 +1,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rustls::CipherSuite;
 use tempfile::TempDir;
 
 use super::*;

@@ -103,15 +103,18 @@ impl Copy<'_, '_> {
         self.data.shut_down();
         let deadline = Deadline::after(LONGEST_CLOSE);
         let mut scratch = [0; 512];
-        while !*unresponsive {
+        while !*unresponsive && !deadline.is_past() {
             match self.data.receive(&mut scratch, |_| Ok(())) {
                 // Everything was sent; how the client ends its side changes nothing.
                 Ok(Received::End | Received::Truncated) | Err(_) => break,
                 Ok(Received::Some) => {}
                 Ok(Received::Nothing) => {
                     let interest = (self.data.as_fd(), PollFlags::IN);
-                    if !self.hearing.wait(Some(interest), deadline)? {
-                        *unresponsive = true;
+                    match self.hearing.wait(Some(interest), deadline) {
+                        Ok(true) => {}
+                        Ok(false) => *unresponsive = true,
+                        // ABOR comes too late: all has been sent.
+                        Err(_) => break,
                     }
                 }
             }
