@@ -34,7 +34,7 @@ pub(super) fn receive(
     loop {
         endpoint.attend();
         if endpoint.is_connected() && !marked {
-            hearing.send(mark)?;
+            hearing.send_mark(mark)?;
             marked = true;
             deadline = Deadline::after(terms.config.tls_timeout.duration());
         }

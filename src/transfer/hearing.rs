@@ -40,8 +40,10 @@ impl<'a> Hearing<'a> {
     }
 
     /// Sends the mark.
-    pub(super) fn send(&mut self, reply: &Reply) -> Result<(), TransferError> {
-        Ok(self.control.send(reply)?)
+    pub(super) fn send_mark(&mut self, mark: &Reply) -> Result<(), TransferError> {
+        self.control.send(mark)?;
+        self.running.mark_sent();
+        Ok(())
     }
 
     /// Takes what the control connection has now; `moved` is the transfer's count of bytes.

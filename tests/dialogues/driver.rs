@@ -374,7 +374,11 @@ impl Dialogue {
             self.say(&reply);
         }
         self.place = place;
+        // What waits is heard before the mark is on its way.
         self.advance();
+        if let Place::Moving(running) = &mut self.place {
+            running.mark_sent();
+        }
         Ok(())
     }
 

@@ -625,6 +625,7 @@ impl Run {
                 }
                 self.unanswered += lines.len();
                 self.waiting.extend(lines);
+                running.mark_sent();
                 self.place = Place::Moving(running);
             }
             Err(error) => {

@@ -16,6 +16,7 @@ const MOST_DEFERRED: usize = 16;
 pub struct Running {
     session: Authenticated,
     deferred: VecDeque<Result<Command, CommandError>>,
+    marked: bool,
     aborted: bool,
     closing: bool,
 }
@@ -49,9 +50,16 @@ impl Running {
         Running {
             session,
             deferred: VecDeque::new(),
+            marked: false,
             aborted: false,
             closing: false,
         }
+    }
+
+    /// The mark was sent. Before that no command is answered: the client would take the answer
+    /// for the transfer's.
+    pub fn mark_sent(&mut self) {
+        self.marked = true;
     }
 
     /// Decides about a command; `moved` is the transfer's count of bytes so far.
@@ -59,6 +67,7 @@ impl Running {
     /// Replies come in the order of their commands, so once something is deferred, STAT and NOOP
     /// wait behind it. ABOR takes effect at once and gets its own reply in its place.
     pub fn hear(&mut self, input: Result<Command, CommandError>, moved: u64) -> Heard {
+        let in_turn = self.marked && self.deferred.is_empty();
         let heard = match &input {
             Ok(Command::Abor) => {
                 self.aborted = true;
@@ -68,10 +77,10 @@ impl Running {
                 self.closing = true;
                 Heard::CloseAfter
             }
-            Ok(Command::Noop) if self.deferred.is_empty() => {
+            Ok(Command::Noop) if in_turn => {
                 return Heard::Answer(Reply::new(200, "Here; the transfer goes on."))
             }
-            Ok(Command::Stat) if self.deferred.is_empty() => {
+            Ok(Command::Stat) if in_turn => {
                 return Heard::Answer(Reply::with_text(
                     213,
                     format!("The transfer goes on; {moved} bytes so far."),

@@ -24,7 +24,7 @@ fn logged_in() -> Session {
     }
 }
 
-fn running() -> Running {
+fn transfer() -> Transfer {
     let Step::Perform(Work::Listen(work)) = logged_in().decide(parse("EPSV"), &POLICY) else {
         panic!("EPSV is work")
     };
@@ -32,7 +32,23 @@ fn running() -> Running {
     let Step::Perform(Work::Transfer(work)) = session.decide(parse("RETR a"), &POLICY) else {
         panic!("RETR is work")
     };
-    work.begin().0
+    work
+}
+
+fn running() -> Running {
+    let (mut running, mark) = transfer().begin();
+    assert_eq!(mark.code(), 150);
+    running.mark_sent();
+    running
+}
+
+#[test]
+fn before_the_mark_nothing_is_answered() {
+    let (mut running, _) = transfer().begin();
+    for line in ["NOOP", "STAT", "PWD"] {
+        assert_eq!(running.hear(parse(line), 0), Heard::Defer, "{line}");
+    }
+    assert_eq!(running.hear(parse("ABOR"), 0), Heard::Abort);
 }
 
 #[test]

@@ -1,0 +1,207 @@
+//! Every wait has its end.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::content::content;
+use crate::harness::{Family, Port, Server, PASSWORD, USER};
+use crate::tls::{client_config, connect, End, Version, VERSIONS};
+
+const SHORT: Duration = Duration::from_millis(400);
+/// A deadline that comes this late is none.
+const LATE: Duration = Duration::from_secs(10);
+
+/// Runs `wait`, which has to take as long as the short deadline and not much longer.
+fn takes_short(wait: impl FnOnce()) {
+    let begin = Instant::now();
+    wait();
+    let took = begin.elapsed();
+    assert!((SHORT..LATE).contains(&took), "{took:?}");
+}
+
+#[test]
+fn no_login() {
+    let server = Server::start("login-timeout = \"400ms\"");
+    takes_short(|| {
+        let mut client = Client::clear(&server);
+        client.expect_reply(421);
+        assert_eq!(client.end(), End::Fin);
+    });
+    for version in VERSIONS {
+        takes_short(|| {
+            let config = client_config(version);
+            let mut client = Client::secured(&server, Port::Implicit, Family::V4, &config);
+            client.expect(format!("USER {USER}"), 331);
+            client.expect_reply(421);
+            assert_eq!(client.end(), End::CloseNotify);
+        });
+    }
+    server.wait_for_count("reason=login-deadline", 3);
+}
+
+/// Commands without a login, and bytes without a command, buy no time.
+#[test]
+fn activity_does_not_put_the_login_deadline_off() {
+    let server = Server::start("login-timeout = \"400ms\"");
+    takes_short(|| {
+        let mut client = Client::clear(&server);
+        while client.command("NOOP").code == 200 {}
+        assert_eq!(client.end(), End::Fin);
+    });
+    takes_short(|| {
+        // Half a ClientHello.
+        let mut socket = connect(None, server.address(Port::Implicit, Family::V4));
+        socket.write_all(b"\x16\x03\x01\x02\x00\x01").unwrap();
+        assert_eq!(socket.read(&mut [0; 16]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn no_command() {
+    let server = Server::start("idle-timeout = \"400ms\"");
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        takes_short(|| {
+            client.expect("NOOP", 200);
+            client.expect_reply(421);
+        });
+        assert_eq!(client.end(), End::CloseNotify);
+        // An open port and half a command make no difference.
+        let mut client = Client::ready(&server, version);
+        client.passive();
+        takes_short(|| {
+            client.send(b"RETR fi");
+            client.expect_reply(421);
+        });
+    }
+    server.wait_for_count("reason=idle", 4);
+}
+
+/// The time in which a transfer runs is not idle.
+#[test]
+fn a_transfer_longer_than_the_idle_timeout() {
+    let server = Server::start("idle-timeout = \"400ms\"");
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let mut data = client.start_transfer(format!("STOR {version:?}"));
+        let begin = Instant::now();
+        while begin.elapsed() < SHORT * 2 {
+            data.send(b"more ");
+            client.expect("NOOP", 200);
+        }
+        data.close();
+        client.expect_reply(226);
+        client.expect("NOOP", 200);
+    }
+}
+
+#[test]
+fn a_silent_handshake() {
+    let server = Server::start("tls-timeout = \"400ms\"");
+    takes_short(|| {
+        let mut socket = connect(None, server.address(Port::Implicit, Family::V6));
+        assert_eq!(socket.read(&mut [0; 16]).unwrap(), 0);
+    });
+    takes_short(|| {
+        let mut client = Client::clear(&server);
+        client.expect("AUTH TLS", 234);
+        assert_eq!(client.end(), End::Fin);
+    });
+    server.wait_for_count("handshake-failed", 2);
+    server.wait_for_log(&["handshake-failed", "not finished in time"]);
+    server.wait_for_count("reason=tls", 2);
+}
+
+#[test]
+fn a_silent_handshake_on_the_data_connection() {
+    let server = Server::start("tls-timeout = \"400ms\"");
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let address = client.passive();
+        let silent = client.connect(address);
+        takes_short(|| {
+            client.expect("LIST", 150);
+            client.expect_reply(522);
+        });
+        drop(silent);
+        assert_eq!(client.retrieve("LIST"), b"");
+    }
+}
+
+#[test]
+fn an_upload_that_stands_still() {
+    let server = Server::start("stall-timeout = \"400ms\"");
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let mut data = client.start_transfer("STOR file");
+        takes_short(|| {
+            data.send(&content(60, 100_000));
+            // What the control connection says does not count.
+            client.expect("NOOP", 200);
+            client.expect_reply(426);
+        });
+        assert!(!server.file("file").exists());
+        assert!(client
+            .expect("SIZE file", 213)
+            .text()
+            .starts_with("213 100000"));
+        client.expect("DELE file", 250);
+    }
+    server.wait_for_count("result=stalled", 2);
+}
+
+#[test]
+fn a_download_that_stands_still() {
+    let server = Server::start("stall-timeout = \"400ms\"");
+    File::create(server.file("big"))
+        .unwrap()
+        .set_len(64 << 20)
+        .unwrap();
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let mut data = client.start_transfer("RETR big");
+        takes_short(|| {
+            client.expect_reply(426);
+        });
+        assert_ne!(data.read_to_end().1, End::CloseNotify);
+        client.expect("NOOP", 200);
+    }
+    server.wait_for_count("result=stalled", 2);
+}
+
+/// A client that never answers close_notify costs a moment once, not at every download.
+#[test]
+fn a_client_that_does_not_answer_close_notify() {
+    let server = Server::start("");
+    std::fs::write(server.file("file"), b"content").unwrap();
+    let mut client = Client::ready(&server, Version::V12);
+    let begin = Instant::now();
+    let mut kept = Vec::new();
+    for _ in 0..30 {
+        let mut data = client.start_transfer("RETR file");
+        assert_eq!(data.read_to_end(), (b"content".to_vec(), End::CloseNotify));
+        client.expect_reply(226);
+        kept.push(data);
+    }
+    // Thirty times 200 ms would be six seconds.
+    assert!(
+        begin.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+/// A slow login is a login: the deadline ends with it.
+#[test]
+fn the_login_deadline_ends_with_the_login() {
+    let server = Server::start("login-timeout = \"400ms\"");
+    let config = client_config(Version::V13);
+    let mut client = Client::secured(&server, Port::Explicit, Family::V4, &config);
+    client.log_in(USER, PASSWORD);
+    let begin = Instant::now();
+    while begin.elapsed() < SHORT * 2 {
+        client.expect("NOOP", 200);
+    }
+}

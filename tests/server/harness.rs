@@ -1,0 +1,345 @@
+//! The server under test: started with a configuration of its own, watched through its log and
+//! /proc, ended with the test.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+use tempfile::TempDir;
+
+/// How long a test waits for what has to come. Only a defect makes it wait so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The user that every server has, with all rights.
+pub const USER: &str = "anna";
+/// Every user's password.
+pub const PASSWORD: &str = "pass word";
+/// Its bcrypt hash, of the lowest cost.
+pub const HASH: &str = "$2b$04$abcdefghijklmnopqrstuuFcV8WPKEefLKdOWfX8pW1yTVya21P7a";
+
+/// The two kinds of port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    Explicit,
+    Implicit,
+}
+
+/// The two kinds of address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// Every kind of port over every kind of address.
+pub const WAYS_IN: [(Port, Family); 4] = [
+    (Port::Explicit, Family::V4),
+    (Port::Explicit, Family::V6),
+    (Port::Implicit, Family::V4),
+    (Port::Implicit, Family::V6),
+];
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    log: Arc<LogBuffer>,
+    /// Configuration and certificate.
+    directory: TempDir,
+    ports: Vec<(Port, SocketAddr)>,
+    /// Whether the server may log a panic; else that fails the test, whatever it tests.
+    pub may_panic: bool,
+}
+
+/// What a server has taken of the system, from /proc.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub threads: u64,
+    pub descriptors: usize,
+    /// Proportional set size without the files mapped: how much of those counts depends on how
+    /// many other servers run.
+    pub private_kib: u64,
+}
+
+/// Lines of standard error, and whether more may come.
+#[derive(Default)]
+struct LogBuffer {
+    state: Mutex<(String, bool)>,
+    changed: Condvar,
+}
+
+/// The program under test.
+pub fn program() -> PathBuf {
+    std::env::var_os("FTPSD_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_ftpsd").into(), PathBuf::from)
+}
+
+impl Server {
+    /// A server with these lines at the top of its configuration, and one user.
+    pub fn start(top: &str) -> Server {
+        Server::start_with(top, &[(USER, "\"full\"")])
+    }
+
+    /// The same with these users and their `access`; all have one root.
+    pub fn start_with(top: &str, users: &[(&str, &str)]) -> Server {
+        Server::start_as(top, users, |_| {})
+    }
+
+    /// The same, the command changed by `prepare` before it runs.
+    pub fn start_as(
+        top: &str,
+        users: &[(&str, &str)],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Server {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("root")).unwrap();
+        let listen = "listen = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
+                      listen-implicit = [\"127.0.0.1:0\", \"[::1]:0\"]\n";
+        let config = configuration(directory.path(), &format!("{listen}{top}\n"), users);
+        let mut command = Command::new(program());
+        command
+            .args(["-F", "-f"])
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", program()));
+        let log = Arc::new(LogBuffer::default());
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let keeper = Arc::clone(&log);
+        std::thread::spawn(move || keeper.keep(errors));
+        let mut server = Server {
+            child,
+            log,
+            directory,
+            ports: Vec::new(),
+            may_panic: false,
+        };
+        server.log.wait("four listening lines", |text| {
+            text.matches("listening address=").count() == 4
+        });
+        server.ports = server.log().lines().filter_map(listening).collect();
+        server
+    }
+
+    /// Where it listens.
+    pub fn address(&self, port: Port, family: Family) -> SocketAddr {
+        let found = self
+            .ports
+            .iter()
+            .find(|(kind, address)| *kind == port && address.is_ipv6() == (family == Family::V6));
+        found.expect("four listening lines").1
+    }
+
+    /// The directory that users see as `/`.
+    pub fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    /// A path inside the root.
+    pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.root().join(name)
+    }
+
+    /// The certificate, which is its own issuer.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("chain.pem")
+    }
+
+    /// A directory outside the root for the test's own files.
+    pub fn scratch(&self) -> PathBuf {
+        let scratch = self.directory.path().join("scratch");
+        fs::create_dir_all(&scratch).unwrap();
+        scratch
+    }
+
+    /// Names in the root that clients cannot see: partial uploads.
+    pub fn partials(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(".ftpsd-")).collect()
+    }
+
+    /// Everything logged so far.
+    pub fn log(&self) -> String {
+        self.log.state.lock().unwrap().0.clone()
+    }
+
+    /// Waits for a line that has all of `parts`, and returns it.
+    pub fn wait_for_log(&self, parts: &[&str]) -> String {
+        let fits = |line: &&str| parts.iter().all(|part| line.contains(part));
+        self.log
+            .wait(&format!("a log line with {parts:?}"), |text| {
+                text.lines().any(|line| fits(&line))
+            });
+        let log = self.log();
+        let line = log.lines().find(fits);
+        line.unwrap().to_owned()
+    }
+
+    /// Waits until `text` has been logged `count` times.
+    pub fn wait_for_count(&self, text: &str, count: usize) {
+        let what = format!("{count} times {text:?} in the log");
+        self.log
+            .wait(&what, |log| log.matches(text).count() >= count);
+    }
+
+    /// What the process uses now.
+    pub fn usage(&self) -> Usage {
+        let proc = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let number = |file: &str, key: &str| {
+            let text = fs::read_to_string(proc.join(file)).unwrap();
+            let line = text.lines().find(|line| line.starts_with(key));
+            let value = line.unwrap_or_else(|| panic!("no {key} in {file}"));
+            value.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        Usage {
+            threads: number("status", "Threads:"),
+            descriptors: fs::read_dir(proc.join("fd")).unwrap().count(),
+            private_kib: number("smaps_rollup", "Pss_Anon:"),
+        }
+    }
+
+    /// Waits until no session is left, with as many descriptors as `idle` had, and returns what
+    /// is used then. No event tells: a worker is free a moment after it has logged the end.
+    pub fn wait_until_idle(&self, idle: &Usage) -> Usage {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let usage = self.usage();
+            if usage.descriptors == idle.descriptors && self.all_threads_sleep() {
+                return usage;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{usage:?} is not idle as {idle:?}"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    fn all_threads_sleep(&self) -> bool {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        tasks
+            .map(|task| task.unwrap().path().join("stat"))
+            .all(|stat| {
+                let text = fs::read_to_string(stat).unwrap();
+                // The state follows the name, which stands in parentheses.
+                text.rsplit_once(") ").unwrap().1.starts_with('S')
+            })
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_exit(&mut self) -> ExitStatus {
+        // Standard error ends with the process.
+        self.log.wait_for_end();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            println!("--- the end of the server's log\n{}\n---", last.join("\n"));
+        } else if !self.may_panic {
+            let log = self.log();
+            assert!(!log.contains("panic"), "the server panicked:\n{log}");
+        }
+    }
+}
+
+impl LogBuffer {
+    fn keep(&self, errors: impl BufRead) {
+        for line in errors.split(b'\n').map_while(Result::ok) {
+            let mut state = self.state.lock().unwrap();
+            state.0.push_str(&String::from_utf8_lossy(&line));
+            state.0.push('\n');
+            self.changed.notify_all();
+        }
+        self.state.lock().unwrap().1 = true;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, what: &str, came: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.state.lock().unwrap();
+        while !came(&state.0) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ended = state.1;
+            if ended || left.is_zero() {
+                let log = state.0.clone();
+                drop(state);
+                panic!("waited for {what}; ended: {ended}; the log is\n{log}");
+            }
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+
+    fn wait_for_end(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.state.lock().unwrap();
+        while !state.1 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(state);
+                panic!("the server did not end");
+            }
+            state = self.changed.wait_timeout(state, left).unwrap().0;
+        }
+    }
+}
+
+/// Writes configuration, certificate and key into `directory`, and returns the first's path.
+pub fn configuration(directory: &Path, top: &str, users: &[(&str, &str)]) -> PathBuf {
+    let (chain, key) = certificate();
+    let (chain_file, key_file) = (directory.join("chain.pem"), directory.join("key.pem"));
+    fs::write(&chain_file, chain).unwrap();
+    fs::write(&key_file, key).unwrap();
+    let root = directory.join("root");
+    let mut text = format!("{top}\n[[certificate]]\nchain = {chain_file:?}\nkey = {key_file:?}\n",);
+    for (name, access) in users {
+        text.push_str(&format!(
+            "[[user]]\nname = {name:?}\npassword = {HASH:?}\nroot = {root:?}\naccess = {access}\n"
+        ));
+    }
+    let file = directory.join("ftpsd.toml");
+    fs::write(&file, text).unwrap();
+    file
+}
+
+/// Certificate and key in PEM, one pair for all servers of a run.
+pub fn certificate() -> &'static (String, String) {
+    static PAIR: OnceLock<(String, String)> = OnceLock::new();
+    PAIR.get_or_init(|| {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    })
+}
+
+/// `notice: listening address=127.0.0.1:40001 tls=explicit`
+fn listening(line: &str) -> Option<(Port, SocketAddr)> {
+    let rest = line.split_once("listening address=")?.1;
+    let (address, tls) = rest.split_once(" tls=")?;
+    let port = match tls.trim() {
+        "explicit" => Port::Explicit,
+        "implicit" => Port::Implicit,
+        other => panic!("unknown kind of port {other:?}"),
+    };
+    Some((port, address.trim_matches('"').parse().unwrap()))
+}

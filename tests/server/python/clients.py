@@ -1,0 +1,52 @@
+"""Python's ftplib as people make it work with servers that bind data connections to the session.
+
+Arguments of every script here: explicit or implicit, host, port, certificate file, 1.2 or 1.3.
+"""
+import ftplib
+import ssl
+import sys
+
+
+class Reusing(ftplib.FTP_TLS):
+    """Data connections resume the control connection's TLS session."""
+
+    def ntransfercmd(self, cmd, rest=None):
+        conn, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
+        if self._prot_p:
+            conn = self.context.wrap_socket(
+                conn, server_hostname=self.host, session=self.sock.session
+            )
+        return conn, size
+
+
+class ReusingImplicit(Reusing):
+    """TLS from the first byte."""
+
+    _socket = None
+
+    @property
+    def sock(self):
+        return self._socket
+
+    @sock.setter
+    def sock(self, value):
+        if value is not None and not isinstance(value, ssl.SSLSocket):
+            value = self.context.wrap_socket(value, server_hostname=self.host)
+        self._socket = value
+
+
+def connect(kind=None, encoding="utf-8"):
+    """A logged-in client after the arguments of the script."""
+    port_kind, host, port, certificate, version = sys.argv[1:6]
+    context = ssl.create_default_context(cafile=certificate)
+    wanted = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[version]
+    context.minimum_version = context.maximum_version = wanted
+    if kind is None:
+        kind = ReusingImplicit if port_kind == "implicit" else Reusing
+    ftp = kind(context=context, encoding=encoding, timeout=30)
+    ftp.connect(host, int(port))
+    # Without secure=False ftplib would send AUTH TLS on its own, which is refused on an
+    # implicit port.
+    ftp.login("anna", "pass word", secure=port_kind == "explicit")
+    ftp.prot_p()
+    return ftp
