@@ -115,6 +115,43 @@ fn the_owner_is_served_after_a_stranger_at_the_same_address() {
     }
 }
 
+/// A stranger's refused handshake must leave it nothing to resume at the client's next port.
+#[test]
+fn a_refused_stranger_cannot_come_back_as_the_client() {
+    // Each refusal takes as long as the owner is awaited, so all at once.
+    std::thread::scope(|scope| {
+        for version in VERSIONS {
+            for keep in [
+                Tls12Resumption::SessionIdOnly,
+                Tls12Resumption::SessionIdOrTickets,
+            ] {
+                scope.spawn(move || strangers_come_back(version, keep));
+            }
+        }
+    });
+}
+
+fn strangers_come_back(version: Version, keep: Tls12Resumption) {
+    let server = server_with_secret("");
+    let mut client = Client::ready(&server, version);
+    // One TLS client with a cache, as a thief would have it.
+    let thief = client_config_with(version, keep);
+    for command in ["RETR secret", "STOR planted", "RETR secret", "STOR planted"] {
+        let address = client.passive();
+        client.send(format!("{command}\r\n").as_bytes());
+        let mut stranger = TlsClient::new(connect(None, address), &thief);
+        client.expect_reply(150);
+        if stranger.try_handshake_with(b"").is_ok() {
+            assert!(!stranger.is_resumed(), "{command}");
+            let _ = stranger.try_send(b"planted");
+            assert_eq!(stranger.read_to_end().0, b"");
+        }
+        client.expect_reply(522);
+    }
+    assert!(!server.file("planted").exists());
+    assert_eq!(client.retrieve("RETR secret"), b"secret");
+}
+
 #[test]
 fn an_upload_that_resumes_nothing_is_not_stored() {
     let server = Server::start("");
