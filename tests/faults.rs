@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::print_stdout,
     reason = "a test may stop at the first surprise"
 )]
 #![allow(dead_code, reason = "shared with tests/server, which uses the rest")]
