@@ -4,13 +4,14 @@ pub mod keys;
 pub mod value;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
-use value::{Access, Millis, PasswordHash, PortRange, Workers};
+use value::{Access, Address, Millis, PasswordHash, PortRange, Workers};
 
 /// A configuration that was checked as far as the text alone allows.
 #[derive(Debug, Deserialize)]
@@ -18,10 +19,10 @@ use value::{Access, Millis, PasswordHash, PortRange, Workers};
 pub struct Config {
     /// Addresses for explicit TLS.
     #[serde(default)]
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
     /// Addresses for implicit TLS.
     #[serde(default)]
-    pub listen_implicit: Vec<SocketAddr>,
+    pub listen_implicit: Vec<Address>,
     /// Sessions at once, each with a thread of its own.
     #[serde(default)]
     pub workers: Workers,
@@ -141,24 +142,48 @@ impl Config {
     /// # Errors
     /// The first mistake, with its place.
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
-        let mistake = |span: Option<std::ops::Range<usize>>, message: String| ConfigError {
+        let mistake = |span: Option<Range<usize>>, message: String| ConfigError {
             file: file.to_owned(),
             place: span.map(|span| place(text, span.start)),
             message,
         };
-        let table = toml::de::DeTable::parse(text)
+        let table = DeTable::parse(text)
             .map_err(|error| mistake(error.span(), error.message().to_owned()))?;
         keys::check(table.get_ref()).map_err(|(span, message)| mistake(Some(span), message))?;
         let config: Config = toml::from_str(text)
             .map_err(|error: toml::de::Error| mistake(error.span(), error.message().to_owned()))?;
         config
-            .check()
+            .check_addresses(table.get_ref())
+            .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
         Ok(config)
     }
 
+    /// An address can have one kind of TLS. Port 0 is a different free port each time.
+    fn check_addresses(&self, table: &DeTable<'_>) -> Result<(), (Option<Range<usize>>, String)> {
+        let explicit = self.listen.iter().zip(spans(table, "listen"));
+        let implicit = self
+            .listen_implicit
+            .iter()
+            .zip(spans(table, "listen-implicit"));
+        let mut seen = Vec::new();
+        for (address, span) in explicit.chain(implicit) {
+            if seen.contains(&address) {
+                return Err((
+                    Some(span),
+                    "this address stands here twice: expected each port with one kind of TLS"
+                        .to_owned(),
+                ));
+            }
+            if address.0.port() != 0 {
+                seen.push(address);
+            }
+        }
+        Ok(())
+    }
+
     /// What concerns more than one value.
-    fn check(&self) -> Result<(), (Option<std::ops::Range<usize>>, String)> {
+    fn check(&self) -> Result<(), (Option<Range<usize>>, String)> {
         if self.listen.is_empty() && self.listen_implicit.is_empty() {
             return Err((
                 None,
@@ -204,6 +229,21 @@ impl Config {
 
 fn yes() -> bool {
     true
+}
+
+/// Where the elements of a list stand.
+fn spans<'a>(table: &'a DeTable<'_>, key: &str) -> impl Iterator<Item = Range<usize>> + 'a {
+    let list = table.get(key).and_then(|value| match value.get_ref() {
+        DeValue::Array(list) => Some(list),
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Table(_) => None,
+    });
+    list.into_iter()
+        .flat_map(|list| list.iter().map(Spanned::span))
 }
 
 /// Line and column of a byte offset, both from 1; columns count characters.

@@ -15,6 +15,8 @@ use crate::proto::outcome::TransferError;
 use crate::tls::{DataSettings, Progress, Received, TlsError, TlsStream};
 use crate::wait::Deadline;
 
+/// Pause when accept(2) fails for want of descriptors or memory, so as not to spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long the end of an early handshake is put off for the command that tells the direction.
 const LONGEST_HOLD: Duration = Duration::from_millis(300);
 
@@ -33,6 +35,8 @@ pub struct DataEndpoint {
     to_client: Option<bool>,
     /// Connections from other addresses, turned away.
     strangers: u32,
+    /// When accept(2) failed for want of descriptors, the listener is left alone until then.
+    paused: Option<Deadline>,
 }
 
 /// A connection whose handshake is under way or complete.
@@ -101,6 +105,7 @@ impl DataEndpoint {
                         arrived: None,
                         to_client: None,
                         strangers: 0,
+                        paused: None,
                     });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => refusal = error,
@@ -126,6 +131,7 @@ impl DataEndpoint {
     /// What to poll for before [`attend`](Self::attend), and by when to call it anyway.
     pub fn interest(&self) -> (Option<(BorrowedFd<'_>, PollFlags)>, Option<Deadline>) {
         match &self.arrived {
+            None if self.paused.is_some_and(|until| !until.is_past()) => (None, self.paused),
             None => (Some((self.listener.as_fd(), PollFlags::IN)), None),
             Some(arrived) => match &arrived.handshake {
                 Handshake::Answering(progress) | Handshake::Finishing(progress) => {
@@ -219,10 +225,29 @@ impl DataEndpoint {
     }
 
     fn accept(&mut self) {
+        if self.paused.is_some_and(|until| !until.is_past()) {
+            return;
+        }
+        self.paused = None;
         while self.arrived.is_none() {
-            // What is not there now, or broke again at once, is not there.
-            let Ok((socket, from)) = self.listener.accept() else {
-                return;
+            let (socket, from) = match self.listener.accept() {
+                Ok(accepted) => accepted,
+                // What is not there now, or broke again at once, is not there.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock
+                            | io::ErrorKind::Interrupted
+                            | io::ErrorKind::ConnectionAborted
+                    ) =>
+                {
+                    return
+                }
+                // No descriptors or no memory: it stays ready, so look away for a moment.
+                Err(_) => {
+                    self.paused = Some(Deadline::after(ACCEPT_PAUSE));
+                    return;
+                }
             };
             if hostport::normal(from.ip()) != self.peer {
                 self.strangers = self.strangers.saturating_add(1);
@@ -235,6 +260,7 @@ impl DataEndpoint {
     fn begin(&self, socket: TcpStream) -> Option<Arrived> {
         socket.set_nonblocking(true).ok()?;
         socket.set_nodelay(true).ok()?;
+        self.settings.begin();
         Some(Arrived {
             stream: TlsStream::new(Arc::new(socket), self.settings.config.clone()).ok()?,
             handshake: Handshake::Answering(Progress::NeedsRead),

@@ -5,8 +5,10 @@
 //! could forge a line or a field with. The form is stable: fail2ban and scripts read it.
 
 use std::fmt::{self, Display};
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// How much an event matters; syslog's severities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,7 +58,7 @@ impl Log {
 
     /// A log on standard error, for a server in the foreground.
     pub fn stderr() -> Log {
-        Log::new(Arc::new(Stderr))
+        Log::new(Arc::new(Stderr::default()))
     }
 
     /// The same log with these fields on every line: a session's number and its peer.
@@ -117,14 +119,43 @@ impl Event<'_> {
     }
 }
 
-struct Stderr;
+/// Standard error. Whoever should read it may not, so a line that would have to wait is dropped
+/// and counted; the count is logged when there is room again.
+#[derive(Default)]
+struct Stderr {
+    lost: Mutex<u32>,
+}
+
+/// What a pipe takes at once without waiting, when poll(2) says that it takes anything.
+const LONGEST_WRITE: usize = 4096;
 
 impl Destination for Stderr {
     fn write(&self, level: Level, line: &str) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        if *lost > 0 {
+            text = format!("{}: log-lines-lost count={}\n", Level::Warning, *lost);
+        }
+        text.push_str(&format!("{level}: {line}"));
+        // Escaped lines are ASCII, so every place is between two characters.
+        text.truncate(LONGEST_WRITE.saturating_sub(1));
+        text.push('\n');
+        let stderr = io::stderr();
         // One write, so that lines of several threads do not mix. Nobody is left to tell when
         // standard error fails.
-        let _ = std::io::stderr().write_all(format!("{level}: {line}\n").as_bytes());
+        if takes_more(&stderr) && stderr.lock().write_all(text.as_bytes()).is_ok() {
+            *lost = 0;
+        } else {
+            *lost = lost.saturating_add(1);
+        }
     }
+}
+
+fn takes_more(stderr: &io::Stderr) -> bool {
+    let mut fds = [PollFd::new(stderr, PollFlags::OUT)];
+    let ready = rustix::event::poll(&mut fds, Some(&Timespec::default()));
+    let [fd] = fds;
+    ready.is_ok() && fd.revents().contains(PollFlags::OUT)
 }
 
 fn push_field(line: &mut String, key: &str, value: &[u8]) {

@@ -248,7 +248,7 @@ impl ServerPi<'_> {
     fn raise(&mut self) -> Result<(), Hangup> {
         let limit = Deadline::after(self.service.config.tls_timeout.duration());
         let deadline = limit.earlier(self.login_deadline);
-        let stop = self.service.stop.ending();
+        let stop = self.service.stop.draining();
         match self.control.secure(self.binding.control(), deadline, stop) {
             Ok(()) => {
                 if let Some((version, cipher)) = self.control.protection() {

@@ -24,6 +24,7 @@ use crate::proto::path::{self, VirtualPath};
 
 pub use directory::{Directory, Found};
 pub use resolver::Resolver;
+use upload::open_partial;
 pub use upload::{Origin, StoreRequest, Upload};
 
 /// A user's root directory. Opened at login and closed with the session, so that a medium may
@@ -128,7 +129,10 @@ impl Root {
         let (parent, name) = self.parent(path)?;
         match rustix::fs::unlinkat(&parent, &name[..], AtFlags::empty()) {
             Err(Errno::NOENT) => {
-                rustix::fs::unlinkat(&parent, self.partial(&name), AtFlags::empty())
+                let partial = self.partial(&name);
+                // Not from under an upload: EAGAIN, 450.
+                open_partial(&parent, &partial, false)
+                    .and_then(|_lock| rustix::fs::unlinkat(&parent, &partial[..], AtFlags::empty()))
             }
             other => other,
         }
@@ -148,13 +152,22 @@ impl Root {
         let (from_parent, from_name) = self.parent(from)?;
         let (to_parent, to_name) = self.parent(to)?;
         match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
-            Err(Errno::NOENT) => rename(
-                &from_parent,
-                &self.partial(&from_name),
-                &to_parent,
-                &self.partial(&to_name),
-                true,
-            ),
+            Err(Errno::NOENT) => {
+                let (partial, to_partial) = (self.partial(&from_name), self.partial(&to_name));
+                let _lock = open_partial(&from_parent, &partial, false).map_err(from_errno)?;
+                // Beside a published file a partial has no name.
+                match rustix::fs::statat(&to_parent, &to_name[..], AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(_) => return Err(FileError::new(FileErrorKind::Exists)),
+                    Err(Errno::NOENT) => {}
+                    Err(errno) => return Err(from_errno(errno)),
+                }
+                // Nor in place of one that an upload writes to.
+                let _target = match open_partial(&to_parent, &to_partial, false) {
+                    Err(Errno::NOENT) => None,
+                    other => Some(other.map_err(from_errno)?),
+                };
+                rename(&from_parent, &partial, &to_parent, &to_partial, true)
+            }
             other => other,
         }
         .map_err(from_errno)

@@ -65,7 +65,8 @@ pub fn bind(config: &Config) -> Result<Vec<Listener>, BindError> {
         .map(|address| (address, Port::Implicit));
     explicit
         .chain(implicit)
-        .map(|(&address, port)| {
+        .map(|(address, port)| {
+            let address = address.0;
             listen(address)
                 .map(|socket| Listener { socket, port })
                 .map_err(|error| BindError { address, error })

@@ -128,6 +128,18 @@ fn what_is_missing_is_named() {
 }
 
 #[test]
+fn addresses_are_unique_and_whole() {
+    check(
+        &with("listen-implicit = [\"127.0.0.1:2990\", \"127.0.0.1:2121\"]"),
+        "f.toml:1:38: this address stands here twice: expected each port with one kind of TLS",
+    );
+    check(
+        &with("listen-implicit = [\"localhost:990\"]"),
+        "f.toml:1:20: expected an address with its port, such as \"0.0.0.0:21\" or \"[::]:21\"",
+    );
+}
+
+#[test]
 fn names_are_unique() {
     let twice = format!("{GOOD}\n[[user]]\nname = \"anna\"\npassword = \"*\"\nroot = \"/x\"\n");
     check(

@@ -1,5 +1,6 @@
 //! Values of the configuration that are more than a string or a number.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
@@ -93,6 +94,10 @@ impl Default for PortRange {
     }
 }
 
+/// An address with its port, such as `"0.0.0.0:21"` or `"[::]:21"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address(pub SocketAddr);
+
 /// How many worker threads there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Workers(pub u16);
@@ -130,8 +135,9 @@ impl PasswordHash {
         };
         match kind {
             "2a" | "2b" | "2y" => {
-                let cost: u32 = fields.next()?.parse().ok()?;
-                let fits = (4..=31).contains(&cost) && encoded(fields.next()?, 53);
+                let cost = fields.next()?;
+                let in_range = (4..=31).contains(&cost.parse::<u32>().ok()?);
+                let fits = cost.len() == 2 && in_range && encoded(fields.next()?, 53);
                 fits.then(|| PasswordHash::Bcrypt(text.to_owned()))
             }
             "5" | "6" => {
@@ -145,7 +151,7 @@ impl PasswordHash {
                 }
                 let hash = fields.next()?;
                 let fits = encoded(hash, if kind == "5" { 43 } else { 86 });
-                let whole = salt.len() <= 16 && fields.next().is_none();
+                let whole = (1..=16).contains(&salt.len()) && fields.next().is_none();
                 (fits && whole).then(|| PasswordHash::ShaCrypt(text.to_owned()))
             }
             _ => None,
@@ -180,6 +186,29 @@ impl<'de> Deserialize<'de> for Millis {
             "a time span with its unit, such as \"500ms\", \"30s\", \"5m\" or \"2h\"",
             Millis::parse,
         )
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
+        deserializer.deserialize_str(AddressVisitor)
+    }
+}
+
+/// A visitor of its own, because an error made outside of one has the place of the whole list.
+struct AddressVisitor;
+
+impl Visitor<'_> for AddressVisitor {
+    type Value = Address;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an address with its port, such as \"0.0.0.0:21\" or \"[::]:21\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Address, E> {
+        text.parse().map(Address).map_err(|_| {
+            E::custom("expected an address with its port, such as \"0.0.0.0:21\" or \"[::]:21\"")
+        })
     }
 }
 
@@ -293,11 +322,14 @@ mod tests {
     fn password_kinds() {
         assert_eq!(PasswordHash::parse("!$6$x$y"), Some(PasswordHash::Disabled));
         assert_eq!(PasswordHash::parse("$1$md5$x"), None);
+        let empty_salt = format!("$6$${}", "a".repeat(86));
+        assert_eq!(PasswordHash::parse(&empty_salt), None);
         for cut in [
             "secret",
             "$6$salt$short",
             "$2b$04$short",
             "$6$rounds=1$salt$x",
+            "$2b$4$abcdefghijklmnopqrstuuFcV8WPKEefLKdOWfX8pW1yTVya21P7a",
             "$6$",
             "$",
         ] {

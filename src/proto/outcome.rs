@@ -25,6 +25,8 @@ pub enum FileErrorKind {
     NameInvalid,
     /// The restart mark lies beyond what is there (554).
     BeyondEnd,
+    /// An unfinished upload of that name, of which this would not be the rest (554).
+    Unfinished,
     /// No room, or a quota is used up (452).
     NoSpace,
     /// Larger than this file system can hold (552).
@@ -66,6 +68,10 @@ impl FileError {
                 554,
                 "The restart mark lies beyond the end of what is there.",
             ),
+            FileErrorKind::Unfinished => Reply::new(
+                554,
+                "An unfinished upload of this name is here: send the file whole.",
+            ),
             FileErrorKind::NoSpace => Reply::new(452, "Not enough room."),
             FileErrorKind::TooLarge => Reply::new(552, "Larger than this file system can hold."),
             FileErrorKind::Busy => Reply::new(450, "In use; try again."),
@@ -88,6 +94,7 @@ impl FileError {
             | FileErrorKind::ReadOnly
             | FileErrorKind::NameInvalid
             | FileErrorKind::BeyondEnd
+            | FileErrorKind::Unfinished
             | FileErrorKind::Busy
             | FileErrorKind::Failed => Reply::new(451, "Local error; the server's log has it."),
         }
@@ -105,6 +112,8 @@ pub enum TransferError {
     Handshake,
     /// The data connection is TLS, but did not resume this session (522).
     NotThisSession,
+    /// The data connection tried to resume another session (522).
+    ForeignSession,
     /// The data connection broke (426).
     Network,
     /// An upload ended without close_notify: it may have been cut (426).
@@ -127,6 +136,7 @@ impl TransferError {
             TransferError::NoConnection
             | TransferError::Handshake
             | TransferError::NotThisSession
+            | TransferError::ForeignSession
             | TransferError::Network
             | TransferError::Truncated
             | TransferError::Stalled
@@ -152,6 +162,10 @@ impl TransferError {
                 "The data connection must resume the control connection's TLS session \
                  (data-session = \"required\").",
             ),
+            TransferError::ForeignSession => Reply::new(
+                522,
+                "The data connection tried to resume another session's TLS session.",
+            ),
             TransferError::Network => Reply::new(426, "The data connection broke."),
             TransferError::Truncated => Reply::new(
                 426,
@@ -171,6 +185,7 @@ impl TransferError {
             TransferError::NoConnection => "no-connection",
             TransferError::Handshake => "handshake",
             TransferError::NotThisSession => "not-this-session",
+            TransferError::ForeignSession => "foreign-session",
             TransferError::Network => "network",
             TransferError::Truncated => "truncated",
             TransferError::Stalled => "stalled",

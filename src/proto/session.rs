@@ -110,7 +110,7 @@ impl Session {
             Ok(command) => command,
             Err(error) => {
                 if let Session::Authenticated(authenticated) = &mut self {
-                    authenticated.forget_rename();
+                    authenticated.forget(error);
                 }
                 return Step::Reply(self, refuse(error));
             }

@@ -321,6 +321,75 @@ fn two_uploads_to_one_name_do_not_mix() {
 }
 
 #[test]
+fn a_partial_is_not_taken_from_under_its_upload() {
+    for (place, root) in tree_twice() {
+        root.make_directory(&path("d")).unwrap();
+        let mut first = root.store(&path("d/x"), STORE).unwrap();
+        first.write(b"first").unwrap();
+        let busy = |outcome: Result<(), FileError>| {
+            assert_eq!(outcome.unwrap_err().kind, FileErrorKind::Busy);
+        };
+        busy(root.delete(&path("d/x")));
+        busy(root.rename(&path("d/x"), &path("d/y"), true));
+        busy(root.remove_directory(&path("d")));
+        broken(&root, "d/z", "z");
+        busy(root.rename(&path("d/z"), &path("d/x"), true));
+        first.publish().unwrap();
+        assert_eq!(content(&root, "d/x"), Ok("first".into()));
+
+        // Somebody on the device removes a partial, and another upload makes one of that name.
+        let mut first = root.store(&path("late"), STORE).unwrap();
+        first.write(b"first").unwrap();
+        for entry in fs::read_dir(place.path().join("root")).unwrap() {
+            let entry = entry.unwrap();
+            if path::is_reserved(entry.file_name().as_bytes()) {
+                fs::remove_file(entry.path()).unwrap();
+            }
+        }
+        let mut second = root.store(&path("late"), STORE).unwrap();
+        second.write(b"sec").unwrap();
+        assert_eq!(first.publish().unwrap_err().kind, FileErrorKind::NotFound);
+        assert_eq!(content(&root, "late"), Err(FileErrorKind::NotFound));
+        second.write(b"ond").unwrap();
+        second.publish().unwrap();
+        assert_eq!(content(&root, "late"), Ok("second".into()));
+    }
+}
+
+#[test]
+fn the_rest_of_a_broken_replacement_is_not_added_to_the_old_file() {
+    for (_place, root) in tree_twice() {
+        broken(&root, "file", "NEW");
+        // The client takes SIZE of the old file for how far it came.
+        assert_eq!(root.examine(&path("file")).unwrap().size, 10);
+        assert_eq!(
+            put(&root, "file", Some(10), "x"),
+            Err(FileErrorKind::Unfinished)
+        );
+        assert_eq!(
+            put(&root, "file", None, "x"),
+            Err(FileErrorKind::Unfinished)
+        );
+        assert_eq!(content(&root, "file"), Ok("0123456789".into()));
+        assert_eq!(put(&root, "file", Some(0), "NEW FILE"), Ok(Origin::New));
+        assert_eq!(put(&root, "file", None, "!"), Ok(Origin::Published));
+        assert_eq!(content(&root, "file"), Ok("NEW FILE!".into()));
+    }
+}
+
+#[test]
+fn a_partial_has_no_name_beside_a_published_file() {
+    for (_place, root) in tree_twice() {
+        broken(&root, "new", "partial");
+        let refused = root.rename(&path("new"), &path("file"), true).unwrap_err();
+        assert_eq!(refused.kind, FileErrorKind::Exists);
+        root.rename(&path("new"), &path("other"), false).unwrap();
+        assert_eq!(root.examine(&path("other")).unwrap().size, 7);
+        assert_eq!(content(&root, "file"), Ok("0123456789".into()));
+    }
+}
+
+#[test]
 fn a_link_is_replaced_not_written_through() {
     for (place, root) in tree_twice() {
         assert_eq!(put(&root, "a/absolute", Some(0), "new"), Ok(Origin::New));

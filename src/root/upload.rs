@@ -94,7 +94,17 @@ impl Upload {
             (Some(_), Some(0)) if !request.overwrite => {
                 return Err(FileError::new(FileErrorKind::Exists))
             }
-            (Some(_), None | Some(1..)) => return Upload::in_place(directory, &name, request),
+            (Some(_), None | Some(1..)) => {
+                // A client that was cut off while it replaced this file, and takes SIZE of the
+                // old one for how far it came, would make one file of the two.
+                let unfinished =
+                    rustix::fs::statat(&directory, &partial[..], AtFlags::SYMLINK_NOFOLLOW);
+                return match unfinished {
+                    Err(Errno::NOENT) => Upload::in_place(directory, &name, request),
+                    Ok(_) => Err(FileError::new(FileErrorKind::Unfinished)),
+                    Err(errno) => Err(from_errno(errno)),
+                };
+            }
             (None, _) if !request.new => return Err(FileError::new(FileErrorKind::Denied)),
             (Some(_) | None, _) => {}
         }
@@ -230,6 +240,10 @@ impl Upload {
         let Some(publication) = &self.publication else {
             return Ok(());
         };
+        if !self.holds(&publication.partial) {
+            // Removed or renamed meanwhile, perhaps replaced by another upload's.
+            return Err(from_errno(Errno::NOENT));
+        }
         rename(
             &self.directory,
             &publication.partial,
@@ -242,6 +256,15 @@ impl Upload {
         self.sync_directory()
     }
 
+    /// Whether the partial's name still means this upload's file.
+    fn holds(&self, partial: &[u8]) -> bool {
+        let named = rustix::fs::statat(&self.directory, partial, AtFlags::SYMLINK_NOFOLLOW);
+        match (named, rustix::fs::fstat(&self.file)) {
+            (Ok(named), Ok(ours)) => named.st_ino == ours.st_ino && named.st_dev == ours.st_dev,
+            (Ok(_) | Err(_), _) => false,
+        }
+    }
+
     fn sync(&mut self) -> Result<(), FileError> {
         self.unsynced = 0;
         rustix::io::retry_on_intr(|| rustix::fs::fdatasync(&self.file)).map_err(from_errno)
@@ -250,8 +273,13 @@ impl Upload {
     /// An O_PATH handle cannot be synced, so the directory is opened once more.
     fn sync_directory(&self) -> Result<(), FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory =
-            rustix::fs::openat(&self.directory, c".", flags, Mode::empty()).map_err(from_errno)?;
+        let directory = match rustix::fs::openat(&self.directory, c".", flags, Mode::empty()) {
+            Ok(directory) => directory,
+            // A drop box (mode -wx) cannot be opened for reading; the whole file system can be
+            // synced by the file.
+            Err(Errno::ACCESS) => return rustix::fs::syncfs(&self.file).map_err(from_errno),
+            Err(errno) => return Err(from_errno(errno)),
+        };
         match rustix::io::retry_on_intr(|| rustix::fs::fsync(&directory)) {
             // Some file systems have nothing to sync in a directory and say so.
             Ok(()) | Err(Errno::INVAL) => Ok(()),
@@ -264,7 +292,7 @@ impl Drop for Upload {
     /// An unpublished partial stays for a resume, unless nothing could resume it.
     fn drop(&mut self) {
         if let Some(publication) = &self.publication {
-            if publication.fleeting || self.position == 0 {
+            if (publication.fleeting || self.position == 0) && self.holds(&publication.partial) {
                 let _ = rustix::fs::unlinkat(
                     &self.directory,
                     &publication.partial[..],
@@ -276,7 +304,11 @@ impl Drop for Upload {
 }
 
 /// Opens a partial and locks it, so that no two uploads write to one. EAGAIN when another has it.
-fn open_partial(directory: &OwnedFd, name: &[u8], create: bool) -> Result<OwnedFd, Errno> {
+pub(super) fn open_partial(
+    directory: &OwnedFd,
+    name: &[u8],
+    create: bool,
+) -> Result<OwnedFd, Errno> {
     let mut flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     if create {
         flags |= OFlags::CREATE;

@@ -118,6 +118,14 @@ impl DataSettings {
         self.secrets.issue.store(true, Ordering::Relaxed);
     }
 
+    /// Forgets what an earlier connection to the same endpoint was allowed or did: each proves
+    /// for itself whose it is. Whoever replays a recorded ClientHello resumes up to the point
+    /// where it would need the keys; what was granted to it must not hold for the next one.
+    pub fn begin(&self) {
+        self.secrets.issue.store(false, Ordering::Relaxed);
+        self.secrets.foreign.store(false, Ordering::Relaxed);
+    }
+
     /// Whether the peer tried to resume a session that is not this control connection's: it is
     /// somebody else's client.
     pub fn saw_foreign_session(&self) -> bool {

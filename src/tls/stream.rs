@@ -138,6 +138,7 @@ impl TlsStream {
     /// # Errors
     /// As [`handshake`](Self::handshake).
     pub fn answer(&mut self) -> Result<Option<Progress>, TlsError> {
+        let retried = self.is_retried();
         while !self.tls.wants_write() && self.tls.is_handshaking() {
             match self.tls.read_tls(&mut &*self.socket) {
                 Ok(0) => return Err(TlsError::Closed),
@@ -150,11 +151,15 @@ impl TlsStream {
                 Err(error) => return Err(TlsError::Network(error)),
             }
         }
-        Ok(if self.flush().map_err(TlsError::Network)? {
-            None
-        } else {
-            Some(Progress::NeedsWrite)
-        })
+        if !self.flush().map_err(TlsError::Network)? {
+            return Ok(Some(Progress::NeedsWrite));
+        }
+        // A HelloRetryRequest is not the flight yet: another ClientHello follows.
+        Ok((!retried && self.is_retried()).then_some(Progress::NeedsRead))
+    }
+
+    fn is_retried(&self) -> bool {
+        self.tls.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest)
     }
 
     /// Reads the socket once, into `scratch`, and hands what it decrypts to `each`.

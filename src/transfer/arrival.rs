@@ -31,24 +31,39 @@ pub(super) fn receive(
     let mut deadline = Deadline::after(terms.config.data_timeout.duration());
     let mut refused = TransferError::NoConnection;
     let mut marked = false;
+    let mut connected = false;
+    let limit = Deadline::after(
+        terms
+            .config
+            .data_timeout
+            .duration()
+            .saturating_add(terms.config.tls_timeout.duration()),
+    );
     loop {
         endpoint.attend();
-        if endpoint.is_connected() && !marked {
-            hearing.send_mark(mark)?;
-            marked = true;
-            deadline = Deadline::after(terms.config.tls_timeout.duration());
+        if endpoint.is_connected() && !connected {
+            connected = true;
+            if !marked {
+                hearing.send_mark(mark)?;
+                marked = true;
+            }
+            // Each that comes in time has the whole time for its handshake, within a limit for
+            // all of them.
+            deadline = Deadline::after(terms.config.tls_timeout.duration()).earlier(limit);
         }
         match endpoint.deliver(terms.config.data_session) {
             Ok(Some(data)) => return Ok(data),
             Ok(None) => {}
             Err(reason) => {
                 refused = report(terms, &reason);
+                connected = false;
                 deadline = deadline.earlier(Deadline::after(SECOND_CHANCE));
                 continue;
             }
         }
-        let (interest, _) = endpoint.interest();
-        if !hearing.wait(interest, deadline)? {
+        let (interest, soon) = endpoint.interest();
+        let until = soon.map_or(deadline, |soon| deadline.earlier(soon));
+        if !hearing.wait(interest, until)? && deadline.is_past() {
             return Err(give_up(terms, &endpoint, refused));
         }
     }
@@ -72,7 +87,7 @@ fn report(terms: &Terms<'_>, reason: &Refused) -> TransferError {
         ),
         Refused::Foreign => (
             "it tried to resume another session's TLS session, which no data-session permits",
-            TransferError::NotThisSession,
+            TransferError::ForeignSession,
         ),
     };
     terms

@@ -478,11 +478,12 @@ impl Run {
             }
             FileTask::Examine { path, purpose } => {
                 check_path(path);
-                assert!(rights.allow(match purpose {
-                    Examine::Size | Examine::Modified => Right::Read,
-                    Examine::Facts => Right::List,
-                    Examine::RenameFrom => Right::Rename,
-                }));
+                let listed = rights.allow(Right::List);
+                assert!(match purpose {
+                    Examine::Size | Examine::Modified => listed || rights.allow(Right::Read),
+                    Examine::Facts => listed,
+                    Examine::RenameFrom => rights.allow(Right::Rename),
+                });
             }
         }
     }
@@ -680,11 +681,11 @@ impl Run {
 
 /// What may stand between REST and its transfer (RFC 3659 section 5.3).
 fn keeps_restart(input: &Result<Command, CommandError>) -> bool {
-    input.is_err()
-        || matches!(
-            input,
-            Ok(Command::Pasv | Command::Epsv(_) | Command::Type(_) | Command::Allo(_))
-        )
+    matches!(
+        input,
+        Ok(Command::Pasv | Command::Epsv(_) | Command::Type(_) | Command::Allo(_))
+            | Err(CommandError::Unknown | CommandError::NotImplemented)
+    )
 }
 
 /// On the wire it is exactly one reply of RFC 959 section 4.2, and Telnet sees nothing in it.

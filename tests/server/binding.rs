@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::client::Tls12Resumption;
-use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::client::Client;
 use crate::harness::{Family, Port, Server, PASSWORD, USER, WAYS_IN};
@@ -152,6 +153,60 @@ fn strangers_come_back(version: Version, keep: Tls12Resumption) {
     assert_eq!(client.retrieve("RETR secret"), b"secret");
 }
 
+/// Whoever has seen a ClientHello on the network can send it again, and it resumes, up to the
+/// point where the keys are needed. What was granted to it must not hold for the next stranger.
+#[test]
+fn a_replayed_hello_gains_nothing() {
+    for version in VERSIONS {
+        let server = server_with_secret("");
+        let config = client_config(version);
+        let mut client = Client::logged_in(&server, HERE.0, HERE.1, &config);
+        let mut seen = Vec::new();
+        let name = ServerName::try_from("localhost").unwrap();
+        let mut victim = ClientConnection::new(Arc::clone(&config), name).unwrap();
+        victim.write_tls(&mut seen).unwrap();
+        let thief = client_config(version);
+        for _ in 0..2 {
+            let address = client.passive();
+            client.send(b"RETR secret\r\n");
+            let mut replay = connect(None, address);
+            replay.write_all(&seen).unwrap();
+            client.expect_reply(150);
+            replay.read_exact(&mut [0]).unwrap();
+            replay.write_all(&[0x16; 64]).unwrap();
+            let mut stranger = TlsClient::new(connect(None, address), &thief);
+            if stranger.try_handshake_with(b"").is_ok() {
+                assert_eq!(stranger.read_to_end().0, b"");
+                assert!(!stranger.is_resumed());
+            }
+            client.expect_reply(522);
+        }
+        assert_eq!(client.retrieve("RETR secret"), b"secret");
+    }
+}
+
+/// Where resuming is not demanded, a stranger that tries it is refused and the owner is not.
+#[test]
+fn a_refused_stranger_says_nothing_about_the_owner() {
+    let server = server_with_secret("data-session = \"preferred\"");
+    for version in VERSIONS {
+        let elsewhere = client_config(version);
+        let mut other = Client::logged_in(&server, HERE.0, HERE.1, &elsewhere);
+        assert_eq!(other.retrieve("RETR secret"), b"secret");
+        let mut client = Client::ready(&server, version);
+        let address = client.passive();
+        client.send(b"RETR secret\r\n");
+        stranger_gets_nothing(TlsClient::new(connect(None, address), &elsewhere));
+        client.expect_reply(150);
+        // A client that resumes nothing.
+        let mut data = TlsClient::new(connect(None, address), &client_config(version));
+        data.handshake();
+        assert_eq!(data.read_to_end().0, b"secret");
+        data.close();
+        client.expect_reply(226);
+    }
+}
+
 #[test]
 fn an_upload_that_resumes_nothing_is_not_stored() {
     let server = Server::start("");
@@ -182,7 +237,7 @@ fn another_sessions_data_connection(server: &Server, config: &Arc<ClientConfig>)
     assert!(!data.is_resumed());
     assert_eq!(data.read_to_end().0, b"");
     let reply = first.expect_reply(522);
-    assert!(reply.text().contains("data-session"), "{}", reply.text());
+    assert!(reply.text().contains("TLS session"), "{}", reply.text());
     second.expect("NOOP", 200);
 }
 

@@ -52,6 +52,29 @@ fn every_way_in_uploads_downloads_and_lists() {
     }
 }
 
+/// A client whose first key share the server does not know is asked again (HelloRetryRequest).
+/// It spends a ticket for each data connection like any other, and must get new ones.
+#[test]
+fn many_downloads_with_a_retried_hello() {
+    let server = Server::start("");
+    fs::write(server.file("file"), content(3, 10_000)).unwrap();
+    let settings = server.scratch().join("openssl.cnf");
+    fs::write(
+        &settings,
+        "openssl_conf = x\n[x]\nssl_conf = y\n[y]\nsystem_default = z\n[z]\nGroups = P-521:P-256\n",
+    )
+    .unwrap();
+    let path = url(&server, HERE.0, HERE.1, "file");
+    let mut command = curl(&server, HERE.0, Version::V13);
+    command.env("OPENSSL_CONF", settings);
+    for number in 0..10 {
+        let copy = server.scratch().join(format!("copy-{number}"));
+        command.arg("-o").arg(copy).arg(&path);
+    }
+    run(&mut command).succeeded();
+    server.wait_for_count("resumed=true result=complete", 10);
+}
+
 #[test]
 fn several_transfers_in_one_run() {
     let server = Server::start("");

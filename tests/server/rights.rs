@@ -73,7 +73,10 @@ fn upload_only() {
     ] {
         refused(&mut client, command);
     }
-    for command in ["DELE new", "RMD dir", "RNFR new", "SIZE new", "MDTM new"] {
+    // Who may list sees these there.
+    client.expect("SIZE new", 213);
+    client.expect("MDTM new", 213);
+    for command in ["DELE new", "RMD dir", "RNFR new"] {
         client.expect(command, 550);
     }
     assert_eq!(fs::read(server.file("new")).unwrap(), b"new content");

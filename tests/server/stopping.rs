@@ -1,13 +1,15 @@
 //! SIGTERM and SIGINT.
 
 use std::fs::{self, File};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use crate::client::Client;
-use crate::harness::{Family, Port, Server, WAYS_IN};
+use crate::harness::{configuration, program, Family, Port, Server, WAYS_IN};
 use crate::tls::{client_config, connect, End, Version, VERSIONS};
 
 const SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
@@ -176,4 +178,53 @@ fn commands_do_not_put_the_end_off() {
         assert!(begin.elapsed() < Duration::from_secs(20), "it never ends");
     }
     ends_well(server);
+}
+
+/// Whoever collects the log may hang; the server serves and stops all the same, and says how
+/// many lines were lost when there is room again.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("root")).unwrap();
+    let config = configuration(directory.path(), "listen = [\"127.0.0.1:0\"]\n", &[]);
+    let mut child = Command::new(program())
+        .args(["-F", "-f"])
+        .arg(config)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    let address: SocketAddr = loop {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "no listening line");
+        if let Some((_, rest)) = line.split_once("listening address=") {
+            break rest.split_once(' ').unwrap().0.parse().unwrap();
+        }
+    };
+    let greeted = || {
+        let mut greeting = [0; 3];
+        connect(None, address).read_exact(&mut greeting).unwrap();
+        greeting == *b"220" || greeting == *b"421"
+    };
+    // Each connection is worth two lines of more than 40 bytes; a pipe takes 64 KiB.
+    for number in 0..1500 {
+        assert!(greeted(), "connection {number}");
+    }
+    let mut read = 0;
+    while read < 32 << 10 {
+        line.clear();
+        read += log.read_line(&mut line).unwrap();
+    }
+    assert!(greeted());
+    let lost = loop {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "the log ended");
+        if let Some((_, count)) = line.split_once("log-lines-lost count=") {
+            break count.trim().parse::<u32>().unwrap();
+        }
+    };
+    assert!(lost > 0);
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -167,3 +167,28 @@ fn two_uploads_to_one_name() {
     assert!(fs::read(server.file("file")).unwrap() == first_bytes);
     assert_eq!(server.partials(), [""; 0]);
 }
+
+/// A client may say early that it will send nothing, and read late. Closing over its unread
+/// close_notify would reset the connection and lose what it has not received yet; more so for a
+/// client that is not waited for, because it did not answer an earlier close.
+#[test]
+fn a_download_is_whole_for_a_client_that_closes_early_and_reads_late() {
+    let server = Server::start("");
+    let bytes = crate::content::content(9, 1 << 20);
+    fs::write(server.file("file"), &bytes).unwrap();
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let mut data = client.start_transfer("RETR file");
+        assert!(data.read_to_end().0 == bytes);
+        // No answer to the server's close, so this comes after its patience.
+        client.expect_reply(226);
+        drop(data);
+        let address = client.passive();
+        let mut data = client.connect(address);
+        data.handshake();
+        data.close();
+        client.expect("RETR file", 150);
+        client.expect_reply(226);
+        assert!(data.read_to_end().0 == bytes);
+    }
+}

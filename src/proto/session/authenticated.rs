@@ -3,7 +3,7 @@
 use super::access::await_password;
 use super::work::{Examine, FileTask, FileWork, Listen, Passive, Transfer, TransferTask, Work};
 use super::{Channel, Manner, Policy, Session, Step};
-use crate::proto::command::{Command, Mode, NetworkProtocol, Structure};
+use crate::proto::command::{Command, CommandError, Mode, NetworkProtocol, Structure};
 use crate::proto::listing::Format;
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::parameters::{Protection, Right, Rights, Type};
@@ -73,8 +73,14 @@ impl Authenticated {
                 // RFC 3659 section 4.3: the size of what would be sent; it takes a scan to know.
                 self.reply(Reply::new(550, "SIZE needs TYPE I."))
             }
-            Command::Size(path) => self.examine(&path, Right::Read, Examine::Size),
-            Command::Mdtm(path) => self.examine(&path, Right::Read, Examine::Modified),
+            Command::Size(path) => {
+                let right = self.right_to_know();
+                self.examine(&path, right, Examine::Size)
+            }
+            Command::Mdtm(path) => {
+                let right = self.right_to_know();
+                self.examine(&path, right, Examine::Modified)
+            }
             Command::Mlst(path) => self.examine(&path, Right::List, Examine::Facts),
             Command::Dele(path) => self.change(&path, Right::Delete, FileTask::Delete),
             Command::Mkd(path) => self.change(&path, Right::Mkdir, FileTask::MakeDirectory),
@@ -183,10 +189,26 @@ impl Authenticated {
         }
     }
 
-    /// A line that is no command comes between RNFR and RNTO as any other does. REST stays: PORT
-    /// and EPRT, which REST survives, may be among the commands left out.
-    pub(super) fn forget_rename(&mut self) {
-        self.prefix = std::mem::replace(&mut self.prefix, Prefix::None).restart_only();
+    /// What a line that is no command leaves of a prefix. RNFR has to be followed by RNTO. REST
+    /// stays after a verb that is left out, for PORT and EPRT are among those, and REST survives
+    /// them; a known verb gone wrong may have been a REST.
+    pub(super) fn forget(&mut self, error: CommandError) {
+        let prefix = std::mem::replace(&mut self.prefix, Prefix::None);
+        self.prefix = match error {
+            CommandError::Unknown | CommandError::NotImplemented => prefix.restart_only(),
+            CommandError::Syntax(_) | CommandError::Parameter(_) | CommandError::TooLong => {
+                Prefix::None
+            }
+        };
+    }
+
+    /// The right to learn a file's size and time: whoever may list sees them there.
+    fn right_to_know(&self) -> Right {
+        if self.rights.allow(Right::List) {
+            Right::List
+        } else {
+            Right::Read
+        }
     }
 
     fn reply(self, reply: Reply) -> Step {
