@@ -299,6 +299,11 @@ impl DataConnection {
             .unwrap_or(Err(TransferError::Network))
     }
 
+    /// Has what was received acknowledged without delay, this once.
+    pub fn acknowledge_at_once(&self) {
+        self.stream.acknowledge_at_once();
+    }
+
     /// Says that nothing more follows: close_notify. [`flush`](Self::flush) sends it.
     pub fn close_notify(&mut self) {
         self.stream.close_notify();

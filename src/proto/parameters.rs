@@ -25,9 +25,9 @@ pub enum Protection {
 /// One thing that a user may or may not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// Download, SIZE and MDTM included.
+    /// Download; SIZE and MDTM, which [`List`](Self::List) allows too.
     Read,
-    /// See names and facts: LIST, NLST, MLSD, MLST.
+    /// See names and facts: LIST, NLST, MLSD, MLST, SIZE, MDTM.
     List,
     /// Upload under a name that is not there yet.
     Write,

@@ -281,10 +281,10 @@ impl TlsStream {
         &self.socket
     }
 
-    /// Clients that send ChangeCipherSpec and Finished in two writes (GnuTLS does) would have
-    /// Nagle's algorithm wait for our delayed acknowledgement in between: 40 ms per handshake.
-    /// The setting does not last, so it is renewed before each wait.
-    fn acknowledge_at_once(&self) {
+    /// Clients that send ChangeCipherSpec and Finished, or a small file, in two writes would have
+    /// Nagle's algorithm wait for our delayed acknowledgement in between: 40 ms each time. The
+    /// setting does not last, so it is renewed before each wait of a handshake.
+    pub fn acknowledge_at_once(&self) {
         let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
     }
 

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
@@ -187,13 +187,15 @@ fn a_log_that_nobody_reads_stops_nothing() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("root")).unwrap();
     let config = configuration(directory.path(), "listen = [\"127.0.0.1:0\"]\n", &[]);
-    let mut child = Command::new(program())
-        .args(["-F", "-f"])
-        .arg(config)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut child = Ended(
+        Command::new(program())
+            .args(["-F", "-f"])
+            .arg(config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut log = BufReader::new(child.0.stderr.take().unwrap());
     let mut line = String::new();
     let address: SocketAddr = loop {
         line.clear();
@@ -204,7 +206,11 @@ fn a_log_that_nobody_reads_stops_nothing() {
     };
     let greeted = || {
         let mut greeting = [0; 3];
-        connect(None, address).read_exact(&mut greeting).unwrap();
+        let mut socket = connect(None, address);
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        socket.read_exact(&mut greeting).unwrap();
         greeting == *b"220" || greeting == *b"421"
     };
     // Each connection is worth two lines of more than 40 bytes; a pipe takes 64 KiB.
@@ -225,6 +231,16 @@ fn a_log_that_nobody_reads_stops_nothing() {
         }
     };
     assert!(lost > 0);
-    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    rustix::process::kill_process(Pid::from_child(&child.0), Signal::TERM).unwrap();
+    assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+/// A process that ends with the test, however that ends.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
