@@ -21,11 +21,12 @@ use rustix::io::Errno;
 use crate::proto::listing::{Entry, Kind};
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path::{self, VirtualPath};
+use crate::proto::session::StoreRequest;
 
 pub use directory::{Directory, Found};
 pub use resolver::Resolver;
 use upload::open_partial;
-pub use upload::{Origin, StoreRequest, Upload};
+pub use upload::{Origin, Upload};
 
 /// A user's root directory. Opened at login and closed with the session, so that a medium may
 /// be mounted later and can be unmounted.

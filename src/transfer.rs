@@ -17,7 +17,7 @@ use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
 use crate::proto::reply::Reply;
 use crate::proto::session::{Finished, Transfer, TransferTask};
-use crate::root::{Origin, Reading, Root, StoreRequest, Upload};
+use crate::root::{Origin, Reading, Root, Upload};
 use crate::signals::Stop;
 
 use copy::Copy;
@@ -123,19 +123,10 @@ impl Terms<'_> {
             } => Ok(Subject::File(self.root.read(path, *offset)?, *ascii)),
             TransferTask::Store {
                 path,
-                offset,
-                new,
-                overwrite,
-                append,
+                request,
                 ascii,
             } => {
-                let request = StoreRequest {
-                    offset: *offset,
-                    new: *new,
-                    overwrite: *overwrite,
-                    append: *append,
-                };
-                let upload = self.root.store(path, request)?;
+                let upload = self.root.store(path, *request)?;
                 if upload.origin() == Origin::Published {
                     self.log
                         .event(Level::Notice, "resume-in-place")

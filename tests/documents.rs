@@ -53,7 +53,10 @@ fn files_below(directory: &str) -> Vec<String> {
 fn sources() -> Vec<(String, String)> {
     files_below("src")
         .into_iter()
-        .filter(|name| name.ends_with(".rs") && !name.ends_with("/tests.rs"))
+        .filter(|name| {
+            let of_tests = name.ends_with("/tests.rs") || name.contains("/tests/");
+            name.ends_with(".rs") && !of_tests
+        })
         .map(|name| {
             let text = text(&name);
             let code = text.split("#[cfg(test)]\nmod ").next().unwrap().to_owned();

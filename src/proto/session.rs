@@ -19,8 +19,8 @@ pub use access::{AwaitingPassword, Greeted};
 pub use authenticated::Authenticated;
 pub use running::{Finished, Heard, Running};
 pub use work::{
-    Authenticate, Examine, FileAnswer, FileTask, FileWork, Listen, Passive, Secure, Transfer,
-    TransferTask, Verdict, Work,
+    Authenticate, Examine, FileAnswer, FileTask, FileWork, Listen, Passive, Secure, StoreRequest,
+    Transfer, TransferTask, Verdict, Work,
 };
 
 /// Failed logins after which the connection is closed.

@@ -15,24 +15,12 @@ use super::{entry, from_errno, rename, stat};
 use crate::proto::listing::Kind;
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path;
+use crate::proto::session::StoreRequest;
 
 /// Bytes between two syncs, so that the last one is short.
 const SYNC_EVERY: u64 = 8 << 20;
 /// Tries to get hold of a partial that others publish or remove at the same moment.
 const MOST_TRIES: usize = 16;
-
-/// What the session asks for and what the user's rights allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StoreRequest {
-    /// Byte to start at; `None` is the end of what is there (APPE).
-    pub offset: Option<u64>,
-    /// A new file may be made.
-    pub new: bool,
-    /// A published file may be replaced.
-    pub overwrite: bool,
-    /// A published file may be added to.
-    pub append: bool,
-}
 
 /// Where an upload goes on from, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -518,18 +518,17 @@ fn transfer_task(task: &TransferTask) -> String {
         ),
         TransferTask::Store {
             path,
-            offset,
-            new,
-            overwrite,
-            append,
+            request,
             ascii,
         } => format!(
             "store {} at {}{}{}{}{}",
             path.as_bytes().escape_ascii(),
-            offset.map_or("end".to_owned(), |offset| offset.to_string()),
-            optional(*new, " new"),
-            optional(*overwrite, " overwrite"),
-            optional(*append, " append"),
+            request
+                .offset
+                .map_or("end".to_owned(), |offset| offset.to_string()),
+            optional(request.new, " new"),
+            optional(request.overwrite, " overwrite"),
+            optional(request.append, " append"),
             optional(*ascii, " ascii")
         ),
         TransferTask::List {

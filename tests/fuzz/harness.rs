@@ -14,7 +14,7 @@ use ftpsd::proto::path::{is_reserved, PathError, VirtualPath, LONGEST_NAME, LONG
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
     Authenticate, Examine, FileAnswer, FileTask, FileWork, Finished, Heard, Passive, Policy,
-    Running, Session, Step, Transfer, TransferTask, Verdict, Work,
+    Running, Session, Step, StoreRequest, Transfer, TransferTask, Verdict, Work,
 };
 
 /// Lines do not depend on how the bytes were cut, and no more than `LIMIT` bytes are held. The
@@ -504,12 +504,15 @@ impl Run {
             }
             TransferTask::Store {
                 path,
-                offset,
-                new,
-                overwrite,
-                append,
+                request,
                 ascii,
             } => {
+                let StoreRequest {
+                    offset,
+                    new,
+                    overwrite,
+                    append,
+                } = request;
                 check_path(path);
                 let other = if offset.is_none() {
                     Right::Append

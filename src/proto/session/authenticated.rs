@@ -1,7 +1,9 @@
 //! After the login: the working directory, transfer parameters, and which work a command means.
 
 use super::access::await_password;
-use super::work::{Examine, FileTask, FileWork, Listen, Passive, Transfer, TransferTask, Work};
+use super::work::{
+    Examine, FileTask, FileWork, Listen, Passive, StoreRequest, Transfer, TransferTask, Work,
+};
 use super::{Channel, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, CommandError, Mode, NetworkProtocol, Structure};
 use crate::proto::listing::Format;
@@ -267,11 +269,13 @@ impl Authenticated {
             let restart = session.restart_offset(&prefix)?;
             Ok(TransferTask::Store {
                 path,
-                // RFC 3659 section 5.4: REST before STOR; APPE has its own place, the end.
-                offset: if append { None } else { Some(restart) },
-                new: session.rights.allow(Right::Write),
-                overwrite: session.rights.allow(Right::Overwrite),
-                append: session.rights.allow(Right::Append),
+                request: StoreRequest {
+                    // RFC 3659 section 5.4: REST before STOR; APPE has its own place, the end.
+                    offset: if append { None } else { Some(restart) },
+                    new: session.rights.allow(Right::Write),
+                    overwrite: session.rights.allow(Right::Overwrite),
+                    append: session.rights.allow(Right::Append),
+                },
                 ascii: session.representation == Type::Ascii,
             })
         })

@@ -305,6 +305,19 @@ pub struct Transfer {
     task: TransferTask,
 }
 
+/// Where an upload starts and what it may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreRequest {
+    /// Byte to start at; `None` is the end of what is there (APPE).
+    pub offset: Option<u64>,
+    /// A new file may be made.
+    pub new: bool,
+    /// A published file may be replaced.
+    pub overwrite: bool,
+    /// A published file may be added to.
+    pub append: bool,
+}
+
 /// What to move.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TransferTask {
@@ -321,14 +334,8 @@ pub enum TransferTask {
     Store {
         /// The name to publish.
         path: VirtualPath,
-        /// Byte to start at; `None` is the end of what is there (APPE).
-        offset: Option<u64>,
-        /// The right to make a new file.
-        new: bool,
-        /// The right to replace a published file.
-        overwrite: bool,
-        /// The right to add to a published file.
-        append: bool,
+        /// Where to start and what the user's rights allow.
+        request: StoreRequest,
         /// Translate line ends.
         ascii: bool,
     },
