@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -127,7 +128,7 @@ fn load_tls(config: &Config) -> Result<Tls, StartError> {
 
 fn serve(config: Config, tls: Tls) -> Result<(), StartError> {
     let os = |error: io::Error| StartError::new(Exit::Os, error);
-    let log = Log::stderr();
+    let log = Log::stderr(own_stderr());
     log_panics(log.clone());
     let listeners =
         server::bind(&config).map_err(|error| StartError::new(Exit::Unavailable, error))?;
@@ -153,6 +154,19 @@ fn serve(config: Config, tls: Tls) -> Result<(), StartError> {
         log,
     });
     server::run(listeners, service, stopper, signals).map_err(os)
+}
+
+/// Standard error opened once more, so that O_NONBLOCK is this process's alone. A file would be
+/// written from its start and a socket cannot be opened, but neither makes anybody wait.
+fn own_stderr() -> Option<OwnedFd> {
+    use rustix::fs::{FileType, Mode, OFlags};
+    let stat = rustix::fs::fstat(io::stderr()).ok()?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind != FileType::Fifo && kind != FileType::CharacterDevice {
+        return None;
+    }
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc/self/fd/2", flags, Mode::empty()).ok()
 }
 
 /// A panic goes to the log in one line instead of over several to standard error.

@@ -6,6 +6,7 @@
 
 use std::fmt::{self, Display};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -56,9 +57,14 @@ impl Log {
         }
     }
 
-    /// A log on standard error, for a server in the foreground.
-    pub fn stderr() -> Log {
-        Log::new(Arc::new(Stderr::default()))
+    /// A log on standard error, for a server in the foreground. `own` is standard error opened
+    /// once more with O_NONBLOCK, where that can be: poll(2) calls a terminal writable that takes
+    /// a part of a line and waits with the rest.
+    pub fn stderr(own: Option<OwnedFd>) -> Log {
+        Log::new(Arc::new(Stderr {
+            lost: Mutex::default(),
+            own,
+        }))
     }
 
     /// The same log with these fields on every line: a session's number and its peer.
@@ -121,13 +127,16 @@ impl Event<'_> {
 
 /// Standard error. Whoever should read it may not, so a line that would have to wait is dropped
 /// and counted; the count is logged when there is room again.
-#[derive(Default)]
 struct Stderr {
     lost: Mutex<u32>,
+    /// Standard error opened once more without blocking.
+    own: Option<OwnedFd>,
 }
 
 /// What a pipe takes at once without waiting, when poll(2) says that it takes anything.
 const LONGEST_WRITE: usize = 4096;
+/// Bytes of a value that are logged, escapes counted.
+const LONGEST_VALUE: usize = 1024;
 
 impl Destination for Stderr {
     fn write(&self, level: Level, line: &str) {
@@ -140,14 +149,16 @@ impl Destination for Stderr {
         // Escaped lines are ASCII, so every place is between two characters.
         text.truncate(LONGEST_WRITE.saturating_sub(1));
         text.push('\n');
-        let stderr = io::stderr();
         // One write, so that lines of several threads do not mix. Nobody is left to tell when
         // standard error fails.
-        if takes_more(&stderr) && stderr.lock().write_all(text.as_bytes()).is_ok() {
-            *lost = 0;
-        } else {
-            *lost = lost.saturating_add(1);
-        }
+        let written = match &self.own {
+            Some(own) => rustix::io::write(own, text.as_bytes()) == Ok(text.len()),
+            None => {
+                let stderr = io::stderr();
+                takes_more(&stderr) && stderr.lock().write_all(text.as_bytes()).is_ok()
+            }
+        };
+        *lost = if written { 0 } else { lost.saturating_add(1) };
     }
 }
 
@@ -163,12 +174,18 @@ fn push_field(line: &mut String, key: &str, value: &[u8]) {
     line.push_str(key);
     line.push('=');
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:,@+[]%*".contains(byte);
-    if !value.is_empty() && value.iter().all(plain) {
+    if !value.is_empty() && value.len() <= LONGEST_VALUE && value.iter().all(plain) {
         line.extend(value.iter().map(|&byte| char::from(byte)));
         return;
     }
     line.push('"');
+    let longest = line.len().saturating_add(LONGEST_VALUE);
     for &byte in value {
+        if line.len() >= longest {
+            // What follows in the line matters more than a name without end.
+            line.push_str("\"...");
+            return;
+        }
         match byte {
             b'"' | b'\\' => {
                 line.push('\\');
@@ -195,6 +212,23 @@ mod tests {
         fn write(&self, _: Level, line: &str) {
             self.0.lock().unwrap().push(line.to_owned());
         }
+    }
+
+    #[test]
+    fn a_long_value_does_not_hide_what_follows() {
+        let kept = Arc::new(Kept(Mutex::default()));
+        Log::new(kept.clone())
+            .event(Level::Warning, "login")
+            .bytes("user", &[0x80; 4000])
+            .field("result", "refused")
+            .send();
+        let lines = kept.0.lock().unwrap();
+        assert!(
+            lines[0].ends_with("\\x80\"... result=refused"),
+            "{}",
+            lines[0]
+        );
+        assert!(lines[0].len() < LONGEST_VALUE + 100);
     }
 
     #[test]

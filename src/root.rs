@@ -25,7 +25,7 @@ use crate::proto::session::StoreRequest;
 
 pub use directory::{Directory, Found};
 pub use resolver::Resolver;
-use upload::open_partial;
+use upload::{hold_partial, open_partial};
 pub use upload::{Origin, Upload};
 
 /// A user's root directory. Opened at login and closed with the session, so that a medium may
@@ -132,7 +132,7 @@ impl Root {
             Err(Errno::NOENT) => {
                 let partial = self.partial(&name);
                 // Not from under an upload: EAGAIN, 450.
-                open_partial(&parent, &partial, false)
+                hold_partial(&parent, &partial)
                     .and_then(|_lock| rustix::fs::unlinkat(&parent, &partial[..], AtFlags::empty()))
             }
             other => other,
@@ -153,6 +153,8 @@ impl Root {
         let (from_parent, from_name) = self.parent(from)?;
         let (to_parent, to_name) = self.parent(to)?;
         match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
+            // Nothing to do, if it is there at all.
+            Err(Errno::NOENT) if from == to => return self.examine(from).map(|_| ()),
             Err(Errno::NOENT) => {
                 let (partial, to_partial) = (self.partial(&from_name), self.partial(&to_name));
                 let _lock = open_partial(&from_parent, &partial, false).map_err(from_errno)?;

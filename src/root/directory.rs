@@ -97,7 +97,7 @@ impl Directory {
             }
         }
         for name in partials {
-            let _lock = super::open_partial(&self.handle, &name, false).map_err(from_errno)?;
+            let _lock = super::hold_partial(&self.handle, &name).map_err(from_errno)?;
             rustix::fs::unlinkat(&self.handle, &name[..], AtFlags::empty()).map_err(from_errno)?;
         }
         Ok(())

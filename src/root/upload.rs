@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{entry, from_errno, rename, stat};
@@ -42,6 +42,8 @@ pub struct Upload {
     origin: Origin,
     /// The partial's name and the name to publish; `None` when the file is published already.
     publication: Option<Publication>,
+    /// The published name, when it is written in place.
+    in_place: Option<Vec<u8>>,
     position: u64,
     unsynced: u64,
 }
@@ -51,6 +53,8 @@ struct Publication {
     partial: Vec<u8>,
     name: Vec<u8>,
     overwrite: bool,
+    /// What had the name when the upload began.
+    before: Option<Stat>,
     /// A partial that another upload cannot find again by itself, and so must not stay.
     fleeting: bool,
 }
@@ -64,9 +68,9 @@ impl Upload {
     ) -> Result<Upload, FileError> {
         let published = match rustix::fs::statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Some(()),
+                FileType::RegularFile => Some(stat),
                 // A link is replaced, never written through.
-                FileType::Symlink if request.offset == Some(0) => Some(()),
+                FileType::Symlink if request.offset == Some(0) => Some(stat),
                 FileType::Symlink
                 | FileType::Directory
                 | FileType::Fifo
@@ -84,14 +88,12 @@ impl Upload {
             }
             (Some(_), None | Some(1..)) => {
                 // A client that was cut off while it replaced this file, and takes SIZE of the
-                // old one for how far it came, would make one file of the two.
-                let unfinished =
-                    rustix::fs::statat(&directory, &partial[..], AtFlags::SYMLINK_NOFOLLOW);
-                return match unfinished {
-                    Err(Errno::NOENT) => Upload::in_place(directory, &name, request),
-                    Ok(_) => Err(FileError::new(FileErrorKind::Unfinished)),
-                    Err(errno) => Err(from_errno(errno)),
-                };
+                // old one for how far it came, would make one file of the two. Whoever may not
+                // replace was not replacing.
+                if request.overwrite {
+                    refuse_unfinished(&directory, &partial)?;
+                }
+                return Upload::in_place(directory, &name, request);
             }
             (None, _) if !request.new => return Err(FileError::new(FileErrorKind::Denied)),
             (Some(_) | None, _) => {}
@@ -100,6 +102,7 @@ impl Upload {
             partial,
             name,
             overwrite: request.overwrite,
+            before: published,
             fleeting: false,
         };
         Upload::in_partial(directory, publication, request.offset)
@@ -164,7 +167,9 @@ impl Upload {
         if !allowed {
             return Err(FileError::new(FileErrorKind::Exists));
         }
-        Upload::at(handle, directory, Origin::Published, None, position)
+        let mut upload = Upload::at(handle, directory, Origin::Published, None, position)?;
+        upload.in_place = Some(name.to_vec());
+        Ok(upload)
     }
 
     fn at(
@@ -180,6 +185,7 @@ impl Upload {
             directory,
             origin,
             publication,
+            in_place: None,
             position,
             unsynced: 0,
         })
@@ -225,6 +231,10 @@ impl Upload {
             rustix::fs::ftruncate(&self.file, self.position).map_err(from_errno)?;
         }
         self.sync()?;
+        if self.in_place.as_ref().is_some_and(|name| !self.holds(name)) {
+            // Removed or replaced meanwhile: what came is nowhere.
+            return Err(from_errno(Errno::NOENT));
+        }
         let Some(publication) = &self.publication else {
             return Ok(());
         };
@@ -250,6 +260,21 @@ impl Upload {
         match (named, rustix::fs::fstat(&self.file)) {
             (Ok(named), Ok(ours)) => named.st_ino == ours.st_ino && named.st_dev == ours.st_dev,
             (Ok(_) | Err(_), _) => false,
+        }
+    }
+
+    /// Whether another upload has published this name since: what is in the partial is older
+    /// than that, and nothing should resume it.
+    fn is_superseded(&self, publication: &Publication) -> bool {
+        let now = rustix::fs::statat(
+            &self.directory,
+            &publication.name[..],
+            AtFlags::SYMLINK_NOFOLLOW,
+        );
+        match (now, &publication.before) {
+            (Ok(now), Some(before)) => now.st_ino != before.st_ino || now.st_dev != before.st_dev,
+            (Ok(_), None) => true,
+            (Err(_), _) => false,
         }
     }
 
@@ -280,7 +305,9 @@ impl Drop for Upload {
     /// An unpublished partial stays for a resume, unless nothing could resume it.
     fn drop(&mut self) {
         if let Some(publication) = &self.publication {
-            if (publication.fleeting || self.position == 0) && self.holds(&publication.partial) {
+            let useless =
+                publication.fleeting || self.position == 0 || self.is_superseded(publication);
+            if useless && self.holds(&publication.partial) {
                 let _ = rustix::fs::unlinkat(
                     &self.directory,
                     &publication.partial[..],
@@ -288,6 +315,24 @@ impl Drop for Upload {
                 );
             }
         }
+    }
+}
+
+/// Refuses when there is a partial: with 450 while an upload writes to it.
+fn refuse_unfinished(directory: &OwnedFd, partial: &[u8]) -> Result<(), FileError> {
+    match hold_partial(directory, partial) {
+        Err(Errno::NOENT) => Ok(()),
+        Ok(_) => Err(FileError::new(FileErrorKind::Unfinished)),
+        Err(errno) => Err(from_errno(errno)),
+    }
+}
+
+/// Keeps uploads off a partial that is to be removed. EAGAIN when one has it.
+pub(super) fn hold_partial(directory: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>, Errno> {
+    match open_partial(directory, name, false) {
+        // Left by another account: no upload of this server can have it open.
+        Err(Errno::ACCESS) => Ok(None),
+        other => other.map(Some),
     }
 }
 

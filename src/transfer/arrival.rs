@@ -15,6 +15,9 @@ use super::Terms;
 /// been a stranger. A client that cannot do better learns it after this.
 const SECOND_CHANCE: Duration = Duration::from_secs(1);
 
+/// Connections refused for one transfer, at most: each is a line in the log.
+const MOST_REFUSALS: u8 = 64;
+
 /// Waits for the client to connect, sends the mark, and completes the handshake. Any of it may
 /// have happened before the command came.
 ///
@@ -30,6 +33,7 @@ pub(super) fn receive(
     endpoint.set_direction(to_client);
     let mut deadline = Deadline::after(terms.config.data_timeout.duration());
     let mut refused = TransferError::NoConnection;
+    let mut refusals: u8 = 0;
     let mut marked = false;
     let mut connected = false;
     let limit = Deadline::after(
@@ -56,8 +60,13 @@ pub(super) fn receive(
             Ok(None) => {}
             Err(reason) => {
                 refused = report(terms, &reason);
+                refusals = refusals.saturating_add(1);
+                if refusals >= MOST_REFUSALS || deadline.is_past() {
+                    return Err(refused);
+                }
                 connected = false;
                 deadline = deadline.earlier(Deadline::after(SECOND_CHANCE));
+                hearing.hear()?;
                 continue;
             }
         }

@@ -187,6 +187,66 @@ fn a_partial_is_not_taken_from_under_its_upload() {
 }
 
 #[test]
+fn a_partial_that_was_overtaken_does_not_stay() {
+    for (_place, root) in tree_twice() {
+        let mut first = root.store(&path("x"), STORE).unwrap();
+        first.write(b"old").unwrap();
+        assert_eq!(put(&root, "x", Some(0), "whole"), Ok(Origin::New));
+        let busy = StoreRequest {
+            offset: None,
+            ..STORE
+        };
+        assert_eq!(
+            root.store(&path("x"), busy).unwrap_err().kind,
+            FileErrorKind::Busy
+        );
+        drop(first);
+        assert_eq!(put(&root, "x", None, "!"), Ok(Origin::Published));
+        assert_eq!(content(&root, "x"), Ok("whole!".into()));
+        root.delete(&path("x")).unwrap();
+        assert_eq!(
+            root.examine(&path("x")).unwrap_err().kind,
+            FileErrorKind::NotFound
+        );
+    }
+}
+
+#[test]
+fn whoever_may_not_replace_can_always_append() {
+    for (place, root) in tree_twice() {
+        broken(&root, "x", "part");
+        fs::write(place.path().join("root/x"), "whole").unwrap();
+        let request = StoreRequest {
+            offset: None,
+            overwrite: false,
+            ..STORE
+        };
+        let mut upload = root.store(&path("x"), request).unwrap();
+        upload.write(b"!").unwrap();
+        upload.publish().unwrap();
+        assert_eq!(content(&root, "x"), Ok("whole!".into()));
+    }
+}
+
+#[test]
+fn bytes_that_went_into_a_replaced_file_are_not_acknowledged() {
+    for (_place, root) in tree_twice() {
+        let append = StoreRequest {
+            offset: None,
+            ..STORE
+        };
+        let mut upload = root.store(&path("file"), append).unwrap();
+        upload.write(b"more").unwrap();
+        assert_eq!(put(&root, "file", Some(0), "other"), Ok(Origin::New));
+        assert_eq!(upload.publish().unwrap_err().kind, FileErrorKind::NotFound);
+        let mut upload = root.store(&path("file"), append).unwrap();
+        upload.write(b"more").unwrap();
+        root.delete(&path("file")).unwrap();
+        assert_eq!(upload.publish().unwrap_err().kind, FileErrorKind::NotFound);
+    }
+}
+
+#[test]
 fn the_rest_of_a_broken_replacement_is_not_added_to_the_old_file() {
     for (_place, root) in tree_twice() {
         broken(&root, "file", "NEW");
@@ -213,7 +273,10 @@ fn a_partial_has_no_name_beside_a_published_file() {
         broken(&root, "new", "partial");
         let refused = root.rename(&path("new"), &path("file"), true).unwrap_err();
         assert_eq!(refused.kind, FileErrorKind::Exists);
+        root.rename(&path("new"), &path("new"), false).unwrap();
         root.rename(&path("new"), &path("other"), false).unwrap();
+        let gone = root.rename(&path("new"), &path("new"), false).unwrap_err();
+        assert_eq!(gone.kind, FileErrorKind::NotFound);
         assert_eq!(root.examine(&path("other")).unwrap().size, 7);
         assert_eq!(content(&root, "file"), Ok("0123456789".into()));
     }
