@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::client::Client;
 use crate::harness::{configuration, program, Family, Port, Server, WAYS_IN};
+use crate::programs::python;
 use crate::tls::{client_config, connect, End, Version, VERSIONS};
 
 const SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
@@ -233,6 +234,27 @@ fn a_log_that_nobody_reads_stops_nothing() {
     assert!(lost > 0);
     rustix::process::kill_process(Pid::from_child(&child.0), Signal::TERM).unwrap();
     assert_eq!(child.0.wait().unwrap().code(), Some(0));
+}
+
+/// A terminal takes a part of a line and waits with the rest, where a pipe would take nothing.
+#[test]
+fn a_terminal_that_nobody_reads_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("root")).unwrap();
+    // A port that was free a moment ago: the terminal cannot be read for the one chosen.
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let listen = format!("listen = [\"127.0.0.1:{port}\"]\n");
+    let config = configuration(directory.path(), &listen, &[]);
+    let arguments = [
+        program().into_os_string(),
+        config.into_os_string(),
+        port.to_string().into(),
+    ];
+    assert_eq!(python("terminal.py", arguments).succeeded().trim(), "400 0");
 }
 
 /// A process that ends with the test, however that ends.
