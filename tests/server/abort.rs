@@ -1,6 +1,7 @@
 //! What the control connection may say while a transfer runs.
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
@@ -216,6 +217,29 @@ fn commands_in_one_piece_with_a_transfer() {
             [[200, 226, 257], [226, 200, 257]].contains(&codes),
             "{codes:?}"
         );
+    }
+}
+
+/// What waits behind a transfer that itself had to wait is not lost.
+#[test]
+fn a_deferred_transfer_keeps_what_follows_it() {
+    let server = server_with_big_file();
+    fs::write(server.file("small"), b"small").unwrap();
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let first = client.start_transfer("RETR big");
+        client.send(b"EPSV\r\nRETR small\r\nNOOP\r\nPWD\r\nQUIT\r\n");
+        drain(first);
+        client.expect_reply(226);
+        let text = client.expect_reply(229).text();
+        let port: u16 = text.split('|').nth(3).unwrap().parse().unwrap();
+        let mut data = client.connect(SocketAddr::from(([127, 0, 0, 1], port)));
+        client.expect_reply(150);
+        data.handshake();
+        assert_eq!(drain(data), b"small");
+        for code in [226, 200, 257, 221] {
+            client.expect_reply(code);
+        }
     }
 }
 
