@@ -361,24 +361,23 @@ impl ServerPi<'_> {
         let Some(root) = &self.root else {
             return Err(FileError::new(FileErrorKind::Failed));
         };
-        let (verb, path) = match task {
+        #[cfg(feature = "fault-injection")]
+        if let FileTask::MakeDirectory(path) = task {
+            crate::fault::strike("change", path.name().unwrap_or_default());
+        }
+        let (verb, path, outcome) = match task {
             FileTask::ChangeDirectory(path) => {
                 return root.enter(path).map(|()| FileAnswer::Done);
             }
             FileTask::Examine { path, .. } => return root.examine(path).map(FileAnswer::Entry),
-            FileTask::MakeDirectory(path) => ("make-directory", path),
-            FileTask::RemoveDirectory(path) => ("remove-directory", path),
-            FileTask::Delete(path) => ("delete", path),
-            FileTask::Rename { from, .. } => ("rename", from),
-        };
-        #[cfg(feature = "fault-injection")]
-        crate::fault::strike("change", path.name().unwrap_or_default());
-        let outcome = match task {
-            FileTask::MakeDirectory(path) => root.make_directory(path),
-            FileTask::RemoveDirectory(path) => root.remove_directory(path),
-            FileTask::Delete(path) => root.delete(path),
-            FileTask::Rename { from, to, replace } => root.rename(from, to, *replace),
-            FileTask::ChangeDirectory(_) | FileTask::Examine { .. } => Ok(()),
+            FileTask::MakeDirectory(path) => ("make-directory", path, root.make_directory(path)),
+            FileTask::RemoveDirectory(path) => {
+                ("remove-directory", path, root.remove_directory(path))
+            }
+            FileTask::Delete(path) => ("delete", path, root.delete(path)),
+            FileTask::Rename { from, to, replace } => {
+                ("rename", from, root.rename(from, to, *replace))
+            }
         };
         let level = if outcome.is_ok() {
             Level::Info

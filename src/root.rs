@@ -28,6 +28,9 @@ pub use resolver::Resolver;
 use upload::{hold_partial, open_partial};
 pub use upload::{Origin, Upload};
 
+/// Bytes that tell partial uploads apart.
+const TAG: usize = 16;
+
 /// A user's root directory. Opened at login and closed with the session, so that a medium may
 /// be mounted later and can be unmounted.
 #[derive(Debug)]
@@ -255,14 +258,9 @@ impl Root {
         digest.update(&self.owner);
         digest.update(b"\0");
         digest.update(name);
-        let tag: String = digest
-            .finish()
-            .as_ref()
-            .iter()
-            .take(16)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        path::reserved_name(&tag)
+        let digest = digest.finish();
+        let (tag, _) = digest.as_ref().split_at(TAG.min(digest.as_ref().len()));
+        path::reserved_name(tag)
     }
 }
 

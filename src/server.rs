@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::log::Level;
 use crate::pi::{Port, Service};
 use crate::pool::Pool;
+use crate::proto::hostport;
 use crate::proto::reply::Reply;
 use crate::signals::{Signals, Stopper};
 use crate::wait::{self, Deadline};
@@ -195,7 +196,7 @@ fn admit(pool: &Pool, service: &Service, socket: TcpStream, port: Port, number: 
         .event(Level::Warning, "turned-away")
         .field("session", number);
     if let Ok(peer) = peer {
-        event = event.field("peer", peer.ip().to_canonical());
+        event = event.field("peer", hostport::normal(peer.ip()));
     }
     event.field("reason", "all workers are busy").send();
 }

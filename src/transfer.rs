@@ -14,7 +14,7 @@ use crate::control::ControlConnection;
 use crate::data::DataEndpoint;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
-use crate::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
+use crate::proto::outcome::{FileError, Hangup, TransferError};
 use crate::proto::reply::Reply;
 use crate::proto::session::{Finished, Transfer, TransferTask};
 use crate::root::{Origin, Reading, Root, Upload};
@@ -234,9 +234,4 @@ impl From<Hangup> for TransferError {
     fn from(_: Hangup) -> TransferError {
         TransferError::ControlLost
     }
-}
-
-/// Whether a listing may show a single file in place of a directory.
-fn is_no_directory(error: FileError) -> bool {
-    error.kind == FileErrorKind::NotADirectory
 }

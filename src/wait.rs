@@ -23,6 +23,11 @@ impl Deadline {
         )
     }
 
+    /// This moment: a wait with it looks once.
+    pub fn now() -> Deadline {
+        Deadline(Instant::now())
+    }
+
     /// The earlier of two.
     #[must_use]
     pub fn earlier(self, other: Deadline) -> Deadline {
@@ -64,12 +69,4 @@ pub fn poll(fds: &mut [PollFd<'_>], deadline: Deadline) -> io::Result<bool> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Whether one of `fds` is ready now.
-///
-/// # Errors
-/// As [`poll`].
-pub fn ready(fds: &mut [PollFd<'_>]) -> io::Result<bool> {
-    poll(fds, Deadline(Instant::now()))
 }

@@ -381,7 +381,10 @@ fn event_names(source: &str, before: &str, name: &str) -> BTreeSet<String> {
         .rsplit_once(&binding)
         .unwrap_or_else(|| panic!("{source}: where does the event's name {name} come from?"))
         .1;
+    // As rustfmt breaks a long arm, so it is joined again.
+    let arms = arms.split_whitespace().collect::<Vec<_>>().join(" ");
     let names: BTreeSet<String> = arms
+        .replace("=> { (", "=> (")
         .split("=> (\"")
         .skip(1)
         .map(|rest| rest.split('"').next().unwrap().to_owned())

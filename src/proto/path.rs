@@ -144,10 +144,11 @@ pub fn is_reserved(name: &[u8]) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX))
 }
 
-/// The name of a partial upload with this tag. The tag's length is the caller's affair; a fixed
-/// one keeps the name within [`LONGEST_NAME`] however long the published name is.
-pub fn reserved_name(tag: &str) -> Vec<u8> {
-    [RESERVED_PREFIX, tag.as_bytes()].concat()
+/// The name of a partial upload with this tag, in hexadecimal. A tag of fixed length keeps the
+/// name within [`LONGEST_NAME`] however long the published name is.
+pub fn reserved_name(tag: &[u8]) -> Vec<u8> {
+    let digits: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    [RESERVED_PREFIX, digits.as_bytes()].concat()
 }
 
 #[cfg(test)]

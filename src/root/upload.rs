@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{entry, from_errno, rename, stat};
+use super::{entry, from_errno, rename, stat, TAG};
 use crate::proto::listing::Kind;
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path;
@@ -362,10 +362,9 @@ pub(super) fn open_partial(
     Err(Errno::AGAIN)
 }
 
-fn random_tag() -> Result<String, FileError> {
+fn random_tag() -> Result<[u8; TAG], FileError> {
     let random = ring::rand::SystemRandom::new();
-    let bytes: [u8; 16] = ring::rand::generate(&random)
-        .map_err(|_| from_errno(Errno::IO))?
-        .expose();
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    ring::rand::generate(&random)
+        .map(ring::rand::Random::expose)
+        .map_err(|_| from_errno(Errno::IO))
 }

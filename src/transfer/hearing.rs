@@ -52,24 +52,7 @@ impl<'a> Hearing<'a> {
     /// What ends the transfer: ABOR, the end of the control connection, the server's stopping.
     pub(super) fn listen(&mut self, moved: u64) -> Result<(), TransferError> {
         self.moved = moved;
-        let mut fds = [
-            PollFd::from_borrowed_fd(self.stop.ending(), PollFlags::IN),
-            PollFd::new(&*self.control, PollFlags::IN),
-        ];
-        let listens = self.running.listens();
-        let watched = fds
-            .get_mut(..if listens { 2 } else { 1 })
-            .unwrap_or_default();
-        if !wait::ready(watched).map_err(|_| TransferError::Network)? {
-            return Ok(());
-        }
-        let [stop, control] = fds;
-        if !stop.revents().is_empty() {
-            return Err(TransferError::Stopping);
-        }
-        if listens && !control.revents().is_empty() {
-            self.hear()?;
-        }
+        self.wait(None, Deadline::now())?;
         Ok(())
     }
 
@@ -85,17 +68,15 @@ impl<'a> Hearing<'a> {
     ) -> Result<bool, TransferError> {
         loop {
             let listens = self.running.listens();
-            let control = if listens {
-                PollFlags::IN
-            } else {
-                PollFlags::empty()
-            };
             let mut fds = vec![PollFd::from_borrowed_fd(self.stop.ending(), PollFlags::IN)];
             if let Some((data, interest)) = data {
                 fds.push(PollFd::from_borrowed_fd(data, interest));
             }
             if listens {
-                fds.push(PollFd::from_borrowed_fd(self.control.as_fd(), control));
+                fds.push(PollFd::from_borrowed_fd(
+                    self.control.as_fd(),
+                    PollFlags::IN,
+                ));
             }
             if !wait::poll(&mut fds, deadline).map_err(|_| TransferError::Network)? {
                 return Ok(false);

@@ -1,12 +1,10 @@
 //! The text of LIST, NLST and MLSD in pieces, so that memory does not grow with the directory.
 
 use crate::proto::listing::{self, Entry, Format};
-use crate::proto::outcome::{FileError, TransferError};
+use crate::proto::outcome::{FileError, FileErrorKind, TransferError};
 use crate::proto::parameters::Rights;
 use crate::proto::path::VirtualPath;
 use crate::root::{Directory, Found, Root};
-
-use super::is_no_directory;
 
 /// A listing under way.
 pub(super) struct Listing {
@@ -44,7 +42,9 @@ impl Listing {
         };
         let of = match (root.list(path), path.name()) {
             (Ok(directory), _) => Of::Directory(directory, path.clone()),
-            (Err(error), Some(name)) if is_no_directory(error) && !style.is_facts() => {
+            (Err(error), Some(name))
+                if error.kind == FileErrorKind::NotADirectory && !style.is_facts() =>
+            {
                 // The prefix ends in the file's own name then.
                 let name = match style.prefix.strip_suffix(b"/") {
                     Some(given) => given.to_vec(),
