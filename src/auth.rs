@@ -61,7 +61,7 @@ impl Accounts {
     pub fn new(users: &[User]) -> Accounts {
         let decoy = users
             .iter()
-            .map(|user| &user.password)
+            .filter_map(|user| user.password.as_ref())
             .find(|hash| **hash != PasswordHash::Disabled)
             .unwrap_or(&PasswordHash::Disabled)
             .clone();
@@ -69,7 +69,7 @@ impl Accounts {
             name: user.name.get_ref().clone(),
             root: user.root.get_ref().clone(),
             rights: user.access.0,
-            hash: user.password.clone(),
+            hash: user.password.clone().unwrap_or(PasswordHash::Disabled),
         };
         Accounts {
             by_name: users

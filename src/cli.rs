@@ -3,20 +3,20 @@
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use getopts::Options;
 
-use crate::auth::{self, Accounts};
-use crate::config::Config;
+use crate::auth;
+use crate::counters::Counters;
 use crate::log::{Level, Log};
 use crate::pi::Service;
 use crate::proto::command::Password;
 use crate::server;
+use crate::settings::{Settings, SettingsError};
 use crate::signals::{Signals, Stopper};
-use crate::tls::{Certificates, Tls};
 
 /// Where the configuration is when `-f` does not say.
 pub const DEFAULT_CONFIG: &str = "/etc/ftpsd.toml";
@@ -103,8 +103,7 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
     let file = given
         .opt_str("f")
         .map_or_else(|| PathBuf::from(DEFAULT_CONFIG), PathBuf::from);
-    let config = Config::load(&file).map_err(|error| StartError::new(Exit::Config, error))?;
-    let tls = load_tls(&config)?;
+    let settings = load(&file)?;
     if given.opt_present("t") {
         return print("The configuration is good.");
     }
@@ -113,25 +112,25 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
             "running in the background is not built yet in this version: start with -F".to_owned(),
         ));
     }
-    serve(config, tls)
+    serve(settings)
 }
 
-fn load_tls(config: &Config) -> Result<Tls, StartError> {
-    let pairs = config
-        .certificate
-        .iter()
-        .map(|pair| (pair.chain.as_path(), pair.key.as_path()));
-    let certificates =
-        Certificates::load(pairs).map_err(|error| StartError::new(Exit::Config, error))?;
-    Tls::new(certificates).map_err(|error| StartError::new(Exit::Unavailable, error))
+fn load(file: &Path) -> Result<Settings, StartError> {
+    Settings::load(file).map_err(|error| {
+        let exit = match error {
+            SettingsError::Config(_) | SettingsError::Certificate(_) => Exit::Config,
+            SettingsError::Tls(_) => Exit::Unavailable,
+        };
+        StartError::new(exit, error)
+    })
 }
 
-fn serve(config: Config, tls: Tls) -> Result<(), StartError> {
+fn serve(settings: Settings) -> Result<(), StartError> {
     let os = |error: io::Error| StartError::new(Exit::Os, error);
     let log = Log::stderr(own_stderr());
     log_panics(log.clone());
-    let listeners =
-        server::bind(&config).map_err(|error| StartError::new(Exit::Unavailable, error))?;
+    let listeners = server::bind(&settings.config)
+        .map_err(|error| StartError::new(Exit::Unavailable, error))?;
     if rustix::process::geteuid().is_root() {
         log.event(Level::Warning, "running-as-root")
             .bytes("advice", b"start ftpsd as an account of its own")
@@ -147,9 +146,8 @@ fn serve(config: Config, tls: Tls) -> Result<(), StartError> {
             .send();
     }
     let service = Arc::new(Service {
-        accounts: Accounts::new(&config.user),
-        config,
-        tls,
+        settings: RwLock::new(Arc::new(settings)),
+        counters: Counters::default(),
         stop,
         log,
     });

@@ -11,7 +11,9 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
-use value::{Access, Address, Millis, PasswordHash, PortRange, Workers};
+use value::{Access, Address, Count, LogTarget, Millis, PasswordHash, PortRange, Workers};
+
+use crate::proto::network::Network;
 
 /// A configuration that was checked as far as the text alone allows.
 #[derive(Debug, Deserialize)]
@@ -23,15 +25,42 @@ pub struct Config {
     /// Addresses for implicit TLS.
     #[serde(default)]
     pub listen_implicit: Vec<Address>,
+    /// The system account that root is given up for.
+    pub account: Option<Spanned<String>>,
+    /// A directory for what must outlive a restart.
+    pub state_dir: Option<PathBuf>,
+    /// Where the process number is written.
+    pub pid_file: Option<PathBuf>,
+    /// Where the log goes; `None` is syslog, and standard error in the foreground.
+    pub log: Option<LogTarget>,
     /// Sessions at once, each with a thread of its own.
     #[serde(default)]
     pub workers: Workers,
+    /// Networks that may connect.
+    #[serde(default = "Network::everywhere")]
+    pub allow: Vec<Network>,
+    /// Networks that may not, even where `allow` has them.
+    #[serde(default)]
+    pub deny: Vec<Network>,
+    /// Sessions at once from one address; half of the workers unless the file says otherwise.
+    pub sessions_per_address: Option<Count>,
+    /// Sessions at once that have not logged in; half of the workers likewise.
+    pub sessions_before_login: Option<Count>,
+    /// How long an address, or an address with a name, is refused after failed logins.
+    #[serde(default = "Millis::penalty")]
+    pub login_penalty: Millis,
     /// Ports for passive data connections.
     #[serde(default)]
     pub passive_ports: PortRange,
+    /// Whether PORT and EPRT are understood.
+    #[serde(default)]
+    pub active_mode: bool,
     /// What ties a data connection to its control connection.
     #[serde(default)]
     pub data_session: DataSession,
+    /// Networks from which logins and data in clear text are permitted.
+    #[serde(default)]
+    pub plain_from: Vec<Network>,
     /// Whether TYPE A translates line ends.
     #[serde(default = "yes")]
     pub ascii: bool,
@@ -56,6 +85,8 @@ pub struct Config {
     /// For transfers that run when SIGTERM arrives.
     #[serde(default = "Millis::drain")]
     pub drain_timeout: Millis,
+    /// A file with names and password hashes.
+    pub users_file: Option<PathBuf>,
     /// Certificate chains with their keys.
     #[serde(default)]
     pub certificate: Vec<Certificate>,
@@ -91,13 +122,15 @@ pub struct Certificate {
 pub struct User {
     /// What the client gives with USER.
     pub name: Spanned<String>,
-    /// Hash of what the client gives with PASS.
-    pub password: PasswordHash,
+    /// Hash of what the client gives with PASS; `None` when the users file has it.
+    pub password: Option<PasswordHash>,
     /// The directory that the user sees as `/`.
     pub root: Spanned<PathBuf>,
     /// What the user may do there.
     #[serde(default)]
     pub access: Access,
+    /// Sessions of this user at once.
+    pub sessions: Option<Count>,
 }
 
 /// A mistake in the configuration, or a file that cannot be read.
@@ -124,7 +157,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a file. Its relative pathnames start at its own directory.
     ///
     /// # Errors
     /// The first mistake, with its place.
@@ -134,7 +167,24 @@ impl Config {
             place: None,
             message: format!("cannot read the configuration: {error}"),
         })?;
-        Config::parse(&text, file)
+        let mut config = Config::parse(&text, file)?;
+        let directory = file.parent().unwrap_or(Path::new(""));
+        for path in config.paths() {
+            *path = directory.join(&*path);
+        }
+        Ok(config)
+    }
+
+    /// Every pathname that may be relative.
+    fn paths(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let pairs = self
+            .certificate
+            .iter_mut()
+            .flat_map(|pair| [&mut pair.chain, &mut pair.key]);
+        pairs
+            .chain(&mut self.state_dir)
+            .chain(&mut self.pid_file)
+            .chain(&mut self.users_file)
     }
 
     /// Checks the text of a configuration; `file` is for messages.
@@ -150,12 +200,15 @@ impl Config {
         let table = DeTable::parse(text)
             .map_err(|error| mistake(error.span(), error.message().to_owned()))?;
         keys::check(table.get_ref()).map_err(|(span, message)| mistake(Some(span), message))?;
-        let config: Config = toml::from_str(text)
+        let mut config: Config = toml::from_str(text)
             .map_err(|error: toml::de::Error| mistake(error.span(), error.message().to_owned()))?;
         config
             .check_addresses(table.get_ref())
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
+        let half = Count(config.workers.0.div_ceil(2));
+        config.sessions_per_address.get_or_insert(half);
+        config.sessions_before_login.get_or_insert(half);
         Ok(config)
     }
 
@@ -198,6 +251,14 @@ impl Config {
                 "no certificate: expected [[certificate]] with chain and key".to_owned(),
             ));
         }
+        if let Some(account) = &self.account {
+            if account.get_ref().is_empty() {
+                return Err((
+                    Some(account.span()),
+                    "expected the name of a system account, such as \"ftp\"".to_owned(),
+                ));
+            }
+        }
         for (index, user) in self.user.iter().enumerate() {
             let name = user.name.get_ref();
             if name.is_empty() || name.chars().any(char::is_control) {
@@ -214,6 +275,13 @@ impl Config {
                 return Err((
                     Some(user.name.span()),
                     format!("the user {name:?} stands here twice: expected each name once"),
+                ));
+            }
+            if user.password.is_none() && self.users_file.is_none() {
+                return Err((
+                    Some(user.name.span()),
+                    "this user has no password: expected password = \"...\" here, or users-file"
+                        .to_owned(),
                 ));
             }
             if !user.root.get_ref().is_absolute() {

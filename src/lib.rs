@@ -4,6 +4,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod counters;
 pub mod data;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
@@ -14,6 +15,7 @@ pub mod pool;
 pub mod proto;
 pub mod root;
 pub mod server;
+pub mod settings;
 pub mod signals;
 pub mod tls;
 pub mod transfer;

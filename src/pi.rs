@@ -4,13 +4,14 @@
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::auth::{Accounts, Checked};
-use crate::config::Config;
+use crate::auth::Checked;
 use crate::control::ControlConnection;
+use crate::counters::Counters;
 use crate::data::DataEndpoint;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
@@ -20,24 +21,38 @@ use crate::proto::session::{
     Work,
 };
 use crate::root::Root;
+use crate::settings::Settings;
 use crate::signals::Stop;
-use crate::tls::{Binding, Tls};
+use crate::tls::Binding;
 use crate::transfer::{describe, Dtp, Terms};
 use crate::wait::{self, Deadline};
 
 /// What all sessions share.
 #[derive(Debug)]
 pub struct Service {
-    /// The configuration.
-    pub config: Config,
-    /// Who may log in.
-    pub accounts: Accounts,
-    /// Certificates and TLS settings.
-    pub tls: Tls,
+    /// What SIGHUP exchanges.
+    pub settings: RwLock<Arc<Settings>>,
+    /// What was done since the start.
+    pub counters: Counters,
     /// The server's stopping.
     pub stop: Stop,
     /// The log.
     pub log: Log,
+}
+
+impl Service {
+    /// The settings as they are now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other settings in force for what begins from now on.
+    pub fn exchange(&self, settings: Settings) {
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
 }
 
 /// The kind of port a control connection came in by.
@@ -68,10 +83,12 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
     let log = service
         .log
         .with_fields(&[("session", &number), ("peer", &control.peer().ip())]);
+    service.counters.totals().sessions += 1;
     log.event(Level::Info, "connected")
         .field("port", control.local().port())
         .send();
-    let binding = match service.tls.bind() {
+    let settings = service.settings();
+    let binding = match settings.tls.bind() {
         Ok(binding) => binding,
         Err(error) => {
             log.event(Level::Error, "no-random-numbers")
@@ -82,14 +99,15 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
     };
     let mut pi = ServerPi {
         policy: Policy {
-            ascii: service.config.ascii,
+            ascii: settings.config.ascii,
             ipv6: control.local().is_ipv6(),
         },
         control,
         service,
         binding,
         log,
-        login_deadline: Deadline::after(service.config.login_timeout.duration()),
+        login_deadline: Deadline::after(settings.config.login_timeout.duration()),
+        settings,
         root: None,
         endpoint: None,
         deferred: VecDeque::new(),
@@ -110,6 +128,7 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
 struct ServerPi<'a> {
     control: ControlConnection,
     service: &'a Service,
+    settings: Arc<Settings>,
     policy: Policy,
     binding: Binding,
     log: Log,
@@ -162,7 +181,7 @@ impl ServerPi<'_> {
             if was_authenticated && !session.is_authenticated() {
                 // USER starts over, with as much time as at first.
                 self.root = None;
-                let login = self.service.config.login_timeout.duration();
+                let login = self.settings.config.login_timeout.duration();
                 self.login_deadline = Deadline::after(login);
             }
         }
@@ -175,7 +194,7 @@ impl ServerPi<'_> {
             return Ok(input);
         }
         let (deadline, late) = if session.is_authenticated() {
-            let idle = self.service.config.idle_timeout.duration();
+            let idle = self.settings.config.idle_timeout.duration();
             (Deadline::after(idle), Hangup::Idle)
         } else {
             (self.login_deadline, Hangup::LoginDeadline)
@@ -246,7 +265,7 @@ impl ServerPi<'_> {
     }
 
     fn raise(&mut self) -> Result<(), Hangup> {
-        let limit = Deadline::after(self.service.config.tls_timeout.duration());
+        let limit = Deadline::after(self.settings.config.tls_timeout.duration());
         let deadline = limit.earlier(self.login_deadline);
         let stop = self.service.stop.draining();
         match self.control.secure(self.binding.control(), deadline, stop) {
@@ -272,10 +291,10 @@ impl ServerPi<'_> {
 
     fn authenticate(&mut self, work: Authenticate) -> Step {
         self.root = None;
-        let checked = self.service.accounts.check(work.name(), work.password());
+        let checked = self.settings.accounts.check(work.name(), work.password());
         let (verdict, word) = match checked {
             Checked::Accepted(account) => {
-                let symlinks = self.service.config.symlinks;
+                let symlinks = self.settings.config.symlinks;
                 match Root::open(&account.root, &account.name, symlinks) {
                     Ok(root) => {
                         self.root = Some(root);
@@ -313,7 +332,7 @@ impl ServerPi<'_> {
         let opened = DataEndpoint::open(
             self.control.local(),
             self.control.peer().ip(),
-            self.service.config.passive_ports,
+            self.settings.config.passive_ports,
             self.binding.data(),
         );
         let address = match opened.and_then(|endpoint| Ok((endpoint.address()?, endpoint))) {
@@ -344,7 +363,7 @@ impl ServerPi<'_> {
             unresponsive: &mut self.unresponsive,
             terms: Terms {
                 root,
-                config: &self.service.config,
+                config: &self.settings.config,
                 stop: &self.service.stop,
                 log: &self.log,
             },

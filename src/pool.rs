@@ -38,7 +38,7 @@ impl Pool {
     /// # Errors
     /// When the system has no room for so many threads.
     pub fn start(service: &Arc<Service>) -> io::Result<Pool> {
-        let workers = usize::from(service.config.workers.0);
+        let workers = usize::from(service.settings().config.workers.0);
         // A permit is taken before a job is sent, so the channel never holds more than this.
         let (jobs, queue) = crossbeam_channel::bounded(workers);
         let (ending, ended) = crossbeam_channel::bounded(workers);

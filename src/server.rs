@@ -120,7 +120,7 @@ pub fn run(
     service.log.event(Level::Notice, "stopping").send();
     drop(listeners);
     stopper.drain();
-    let grace = Deadline::after(service.config.drain_timeout.duration());
+    let grace = Deadline::after(service.settings().config.drain_timeout.duration());
     while !pool.is_idle() && !grace.is_past() {
         let step = Deadline::after(DRAIN_STEP).earlier(grace);
         if wait::poll(&mut [PollFd::new(&signals, PollFlags::IN)], step)? {

@@ -199,21 +199,37 @@ fn is_default(table: &str, name: &str, line: &str) {
     assert_eq!(plain.user[0].access, given.user[0].access, "{line}");
 }
 
+/// Fails unless `name` has no value when the configuration does not give one.
+fn is_not_set(table: &str, name: &str) {
+    let config = parse(&format!("{LISTEN}{CERTIFICATE}{USER}")).unwrap();
+    let shown = match table {
+        "" => format!("{config:?}"),
+        "user" => format!("{:?}", config.user[0]),
+        other => panic!("teach this test the table {other}"),
+    };
+    let field = format!(" {}: None", name.replace('-', "_"));
+    assert!(shown.contains(&field), "{table}.{name} has a default");
+}
+
 #[test]
 fn defaults_in_the_manual_are_those_of_the_code() {
     let page = text("src/ftpsd.conf.5");
     let mut checked = 0;
     for ((table, name), lines) in described(&page, BUILT) {
         let default = default_of(&lines);
-        let required = lines.iter().any(|line| line == "Required.");
+        let required = lines.iter().any(|line| line.starts_with("Required"));
+        let nothing = lines.iter().any(|line| line.ends_with(" by default."));
         if table.is_empty() && matches!(&name[..], "certificate" | "user") {
             continue;
         }
+        let ways = [default.is_some(), required, nothing];
         assert!(
-            default.is_some() != required,
-            "{table}.{name} needs either a default or the word Required"
+            ways.iter().filter(|way| **way).count() == 1,
+            "{table}.{name} needs one of a default, `Required` and `None by default.`: {ways:?}"
         );
-        if let Some(line) = default {
+        if nothing {
+            is_not_set(&table, &name);
+        } else if let Some(line) = default {
             assert!(line.starts_with(&format!("{name} = ")), "{line}");
             is_default(&table, &name, &line);
         } else {
@@ -225,8 +241,10 @@ fn defaults_in_the_manual_are_those_of_the_code() {
                 .collect();
             assert!(cut.len() < whole.lines().count(), "{table}.{name}");
             let error = parse(&cut.join("\n")).unwrap_err();
+            let named = format!("missing field `{name}`");
+            let expected = format!("expected {name} = ");
             assert!(
-                error.contains(&format!("missing field `{name}`")),
+                error.contains(&named) || error.contains(&expected),
                 "{error}"
             );
         }
@@ -247,6 +265,11 @@ fn another_value_is_no_default() {
         ("idle-timeout", "idle-timeout = \"299s\""),
         ("drain-timeout", "drain-timeout = \"1s\""),
         ("listen", "listen = [\"127.0.0.1:1\"]"),
+        ("allow", "allow = [\"127.0.0.1\"]"),
+        ("sessions-per-address", "sessions-per-address = 7"),
+        ("login-penalty", "login-penalty = \"6s\""),
+        ("active-mode", "active-mode = true"),
+        ("log", "log = \"syslog\""),
     ] {
         let (without, with) = without_and_with(name, line);
         let [without, with] = [without, with].map(|text| top_level(&parse(&text).unwrap()));
@@ -256,17 +279,28 @@ fn another_value_is_no_default() {
 
 // ---- init/ftpsd.toml ----
 
-/// The key that a line sets, or shows the default of, with that setting.
-fn setting(line: &str) -> Option<(bool, &str, &str)> {
-    let (commented, setting) = match line.strip_prefix("# ") {
-        Some(rest) => (true, rest),
-        None => (false, line),
+/// What a line of the sample says of a key.
+#[derive(PartialEq)]
+enum Shown {
+    Set,
+    /// `# key = value`
+    Default,
+    /// `#key = value`, for a key without a default.
+    Example,
+}
+
+/// The key that a line sets or shows, with that setting.
+fn setting(line: &str) -> Option<(Shown, &str, &str)> {
+    let (how, setting) = match (line.strip_prefix("# "), line.strip_prefix('#')) {
+        (Some(rest), _) => (Shown::Default, rest),
+        (None, Some(rest)) => (Shown::Example, rest),
+        (None, None) => (Shown::Set, line),
     };
     let (name, _) = setting.split_once(" = ")?;
     let is_name = name
         .bytes()
         .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
-    is_name.then_some((commented, name, setting))
+    is_name.then_some((how, name, setting))
 }
 
 #[test]
@@ -277,15 +311,26 @@ fn the_sample_loads_and_shows_every_built_key() {
     let mut table = String::new();
     let mut shown = BTreeSet::new();
     let mut defaults = 0;
+    let mut uncommented = String::new();
+    for line in sample.lines() {
+        let example = setting(line).is_some_and(|(how, _, _)| how == Shown::Example);
+        uncommented.push_str(if example { &line[1..] } else { line });
+        uncommented.push('\n');
+    }
+    parse(&uncommented).unwrap();
     for line in sample.lines() {
         if let Some(name) = line.strip_prefix("[[") {
             name.trim_end_matches(']').clone_into(&mut table);
             shown.insert(format!(".{table}"));
-        } else if let Some((commented, name, setting)) = setting(line) {
+        } else if let Some((how, name, setting)) = setting(line) {
             shown.insert(format!("{table}.{name}"));
-            if commented {
-                is_default(&table, name, setting);
-                defaults += 1;
+            match how {
+                Shown::Set => {}
+                Shown::Default => {
+                    is_default(&table, name, setting);
+                    defaults += 1;
+                }
+                Shown::Example => is_not_set(&table, name),
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Values of the configuration that are more than a string or a number.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+use crate::proto::network::Network;
 use crate::proto::parameters::{Right, Rights};
 
 /// A time span such as `"500ms"`, `"30s"`, `"5m"` or `"2h"`.
@@ -43,6 +45,10 @@ impl Millis {
 
     pub(super) fn drain() -> Millis {
         Millis::seconds(30)
+    }
+
+    pub(super) fn penalty() -> Millis {
+        Millis::seconds(5)
     }
 
     fn parse(text: &str) -> Option<Millis> {
@@ -105,6 +111,46 @@ pub struct Workers(pub u16);
 impl Default for Workers {
     fn default() -> Workers {
         Workers(16)
+    }
+}
+
+/// A number of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count(pub u16);
+
+/// `log`: where the log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard error.
+    Stderr,
+    /// A syslogd on this device, at its socket.
+    Syslog(PathBuf),
+    /// A log server that takes RFC 5424 over UDP.
+    Udp(SocketAddr),
+}
+
+impl LogTarget {
+    /// Where syslogd(8) listens.
+    pub fn syslog() -> LogTarget {
+        LogTarget::Syslog(PathBuf::from("/dev/log"))
+    }
+
+    fn parse(text: &str) -> Option<LogTarget> {
+        match text {
+            "syslog" => Some(LogTarget::syslog()),
+            "stderr" => Some(LogTarget::Stderr),
+            _ => match text.split_once(':')? {
+                // sun_path has 108 bytes, a NUL among them.
+                ("syslog", path) if path.starts_with('/') && path.len() < 108 => {
+                    Some(LogTarget::Syslog(PathBuf::from(path)))
+                }
+                ("udp", address) => {
+                    let address: SocketAddr = address.strip_prefix("//")?.parse().ok()?;
+                    (address.port() != 0).then_some(LogTarget::Udp(address))
+                }
+                _ => None,
+            },
+        }
     }
 }
 
@@ -222,6 +268,51 @@ impl<'de> Deserialize<'de> for PortRange {
     }
 }
 
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Network, D::Error> {
+        deserializer.deserialize_str(NetworkVisitor)
+    }
+}
+
+struct NetworkVisitor;
+
+impl Visitor<'_> for NetworkVisitor {
+    type Value = Network;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a network, such as \"192.0.2.0/24\" or \"fd00::/8\", or one address")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Network, E> {
+        Network::parse(text).ok_or_else(|| {
+            E::custom(
+                "expected a network, such as \"192.0.2.0/24\" or \"fd00::/8\", or one address",
+            )
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for LogTarget {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LogTarget, D::Error> {
+        from_text(
+            deserializer,
+            "\"syslog\", \"syslog:/path/of/socket\", \"stderr\" or \"udp://192.0.2.1:514\"",
+            LogTarget::parse,
+        )
+    }
+}
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Count, D::Error> {
+        let count = i64::deserialize(deserializer)?;
+        u16::try_from(count)
+            .ok()
+            .filter(|count| (1..=1000).contains(count))
+            .map(Count)
+            .ok_or_else(|| D::Error::custom("expected a number of sessions from 1 to 1000"))
+    }
+}
+
 impl<'de> Deserialize<'de> for Workers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Workers, D::Error> {
         let count = i64::deserialize(deserializer)?;
@@ -315,6 +406,31 @@ mod tests {
         );
         for wrong in ["", "21", "5000-4000", "1024-70000", "a-b"] {
             assert_eq!(PortRange::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn log_targets() {
+        assert_eq!(LogTarget::parse("syslog"), Some(LogTarget::syslog()));
+        assert_eq!(LogTarget::parse("stderr"), Some(LogTarget::Stderr));
+        assert_eq!(
+            LogTarget::parse("syslog:/run/log"),
+            Some(LogTarget::Syslog("/run/log".into()))
+        );
+        assert_eq!(
+            LogTarget::parse("udp://[::1]:514"),
+            Some(LogTarget::Udp("[::1]:514".parse().unwrap()))
+        );
+        for wrong in [
+            "",
+            "Syslog",
+            "syslog:run/log",
+            "udp://host:514",
+            "udp://192.0.2.1",
+            "udp://192.0.2.1:0",
+            "udp:192.0.2.1:514",
+        ] {
+            assert_eq!(LogTarget::parse(wrong), None, "{wrong}");
         }
     }
 

@@ -6,6 +6,7 @@ pub mod command;
 pub mod hostport;
 pub mod line;
 pub mod listing;
+pub mod network;
 pub mod outcome;
 pub mod parameters;
 pub mod path;

@@ -98,7 +98,14 @@ impl Server {
         fs::create_dir(directory.path().join("root")).unwrap();
         let listen = "listen = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
                       listen-implicit = [\"127.0.0.1:0\", \"[::1]:0\"]\n";
-        let config = configuration(directory.path(), &format!("{listen}{top}\n"), users);
+        let mut top = format!("{listen}{top}\n");
+        // All clients of a test have one address.
+        for key in ["sessions-per-address", "sessions-before-login"] {
+            if !top.contains(key) {
+                top.push_str(&format!("{key} = 1000\n"));
+            }
+        }
+        let config = configuration(directory.path(), &top, users);
         let mut command = Command::new(program());
         command
             .args(["-F", "-f"])
