@@ -94,6 +94,21 @@ impl Server {
         users: &[(&str, &str)],
         prepare: impl FnOnce(&mut Command),
     ) -> Server {
+        Server::launch(top, users, None, prepare)
+    }
+
+    /// A server in a mount namespace of its own, in which `script` ran before it. `$ROOT` is the
+    /// directory that users see.
+    pub fn start_within(script: &str) -> Server {
+        Server::launch("", &[(USER, "\"full\"")], Some(script), |_| {})
+    }
+
+    fn launch(
+        top: &str,
+        users: &[(&str, &str)],
+        within: Option<&str>,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Server {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("root")).unwrap();
         let listen = "listen = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
@@ -106,7 +121,10 @@ impl Server {
             }
         }
         let config = configuration(directory.path(), &top, users);
-        let mut command = Command::new(program());
+        let mut command = match within {
+            None => Command::new(program()),
+            Some(script) => inside(script, &directory.path().join("root")),
+        };
         command
             .args(["-F", "-f"])
             .arg(config)
@@ -241,9 +259,14 @@ impl Server {
             })
     }
 
+    /// The process.
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+        rustix::process::kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for the process to end by itself.
@@ -309,6 +332,23 @@ impl LogBuffer {
             state = self.changed.wait_timeout(state, left).unwrap().0;
         }
     }
+}
+
+/// The program in a mount namespace of its own, after `script`; a user who is not root is root
+/// there.
+fn inside(script: &str, root: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let namespaces: &[&str] = if rustix::process::geteuid().is_root() {
+        &["--mount"]
+    } else {
+        &["--mount", "--map-root-user"]
+    };
+    command
+        .args(namespaces)
+        .args(["sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"])
+        .arg(program())
+        .env("ROOT", root);
+    command
 }
 
 /// Writes configuration, certificate and key into `directory`, and returns the first's path.

@@ -31,6 +31,7 @@ mod large;
 mod lftp;
 mod pool;
 mod python;
+mod replies;
 mod rights;
 mod stopping;
 mod truncated;
