@@ -16,6 +16,7 @@ mod client;
 mod content;
 mod harness;
 mod programs;
+mod syslogd;
 mod tls;
 
 // The tests.
@@ -33,4 +34,5 @@ mod pool;
 mod python;
 mod rights;
 mod stopping;
+mod syslog;
 mod truncated;
