@@ -35,10 +35,11 @@ doc: ## build the documentation
 clean: ## remove everything built
 	$(CARGO) clean
 
-tools: ## install the clients that the tests drive, where apt can
+tools: ## install the programs that the tests drive, where apt can
 	@missing=; \
-	for tool in curl lftp python3; do \
-	    command -v $$tool >/dev/null || missing="$$missing $$tool"; \
+	PATH=$$PATH:/usr/sbin:/sbin; \
+	for pair in curl:curl lftp:lftp python3:python3 rsyslogd:rsyslog busybox:busybox; do \
+	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \
 	if ! command -v apt-get >/dev/null; then \

@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 use getopts::Options;
 
 use crate::auth;
+use crate::config::value::LogTarget;
 use crate::counters::Counters;
 use crate::log::{Level, Log};
 use crate::pi::Service;
@@ -62,7 +63,11 @@ pub fn options() -> Options {
     options
         .optopt("f", "", "read the configuration from FILE", "FILE")
         .optflag("t", "", "check the configuration and exit")
-        .optflag("F", "", "stay in the foreground, log to standard error")
+        .optflag(
+            "F",
+            "",
+            "stay in the foreground, log to standard error unless configured",
+        )
         .optflag("V", "", "print the version and exit")
         .optflag("h", "", "print this help and exit")
         .optflag(
@@ -107,12 +112,14 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
     if given.opt_present("t") {
         return print("The configuration is good.");
     }
-    if !given.opt_present("F") {
+    let foreground = given.opt_present("F");
+    let log = open_log(settings.config.log.as_ref(), foreground)?;
+    if !foreground {
         return Err(usage(
             "running in the background is not built yet in this version: start with -F".to_owned(),
         ));
     }
-    serve(settings)
+    serve(settings, log)
 }
 
 fn load(file: &Path) -> Result<Settings, StartError> {
@@ -125,9 +132,8 @@ fn load(file: &Path) -> Result<Settings, StartError> {
     })
 }
 
-fn serve(settings: Settings) -> Result<(), StartError> {
+fn serve(settings: Settings, log: Log) -> Result<(), StartError> {
     let os = |error: io::Error| StartError::new(Exit::Os, error);
-    let log = Log::stderr(own_stderr());
     log_panics(log.clone());
     let listeners = server::bind(&settings.config)
         .map_err(|error| StartError::new(Exit::Unavailable, error))?;
@@ -152,6 +158,26 @@ fn serve(settings: Settings) -> Result<(), StartError> {
         log,
     });
     server::run(listeners, service, stopper, signals).map_err(os)
+}
+
+/// The log that the configuration asks for. A syslogd that is not there yet is no error: it gets
+/// the lines from its start on.
+fn open_log(target: Option<&LogTarget>, foreground: bool) -> Result<Log, StartError> {
+    let opened = match target {
+        Some(LogTarget::Stderr) if !foreground => {
+            return Err(StartError::new(
+                Exit::Config,
+                "log = \"stderr\" needs the option -F; without it write log = \"syslog\"",
+            ));
+        }
+        None if !foreground => {
+            return open_log(Some(&LogTarget::syslog()), foreground);
+        }
+        Some(LogTarget::Stderr) | None => Ok(Log::stderr(own_stderr())),
+        Some(LogTarget::Syslog(socket)) => Log::syslog(socket),
+        Some(LogTarget::Udp(server)) => Log::udp(*server),
+    };
+    opened.map_err(|error| StartError::new(Exit::Os, format!("cannot open the log: {error}")))
 }
 
 /// Standard error opened once more, so that O_NONBLOCK is this process's alone. A file would be

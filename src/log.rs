@@ -4,12 +4,17 @@
 //! digits and a few signs stands in quotation marks, with `\"`, `\\` and `\xNN` for what a client
 //! could forge a line or a field with. The form is stable: fail2ban and scripts read it.
 
-use std::fmt::{self, Display};
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+mod stderr;
+mod syslog;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use std::fmt::{self, Display};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use self::stderr::Stderr;
 
 /// How much an event matters; syslog's severities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,10 +66,23 @@ impl Log {
     /// once more with O_NONBLOCK, where that can be: poll(2) calls a terminal writable that takes
     /// a part of a line and waits with the rest.
     pub fn stderr(own: Option<OwnedFd>) -> Log {
-        Log::new(Arc::new(Stderr {
-            lost: Mutex::default(),
-            own,
-        }))
+        Log::new(Arc::new(Stderr::new(own)))
+    }
+
+    /// A log at the socket of a syslogd on this device, which need not be there yet.
+    ///
+    /// # Errors
+    /// What socket(2) reports.
+    pub fn syslog(socket: &Path) -> io::Result<Log> {
+        Ok(Log::new(Arc::new(syslog::local(socket)?)))
+    }
+
+    /// A log at a server that takes RFC 5424 over UDP.
+    ///
+    /// # Errors
+    /// What socket(2) and bind(2) report.
+    pub fn udp(server: SocketAddr) -> io::Result<Log> {
+        Ok(Log::new(Arc::new(syslog::remote(server)?)))
     }
 
     /// The same log with these fields on every line: a session's number and its peer.
@@ -125,48 +143,12 @@ impl Event<'_> {
     }
 }
 
-/// Standard error. Whoever should read it may not, so a line that would have to wait is dropped
-/// and counted; the count is logged when there is room again.
-struct Stderr {
-    lost: Mutex<u32>,
-    /// Standard error opened once more without blocking.
-    own: Option<OwnedFd>,
-}
-
-/// What a pipe takes at once without waiting, when poll(2) says that it takes anything.
-const LONGEST_WRITE: usize = 4096;
 /// Bytes of a value that are logged, escapes counted.
 const LONGEST_VALUE: usize = 1024;
 
-impl Destination for Stderr {
-    fn write(&self, level: Level, line: &str) {
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut text = String::new();
-        if *lost > 0 {
-            text = format!("{}: log-lines-lost count={}\n", Level::Warning, *lost);
-        }
-        text.push_str(&format!("{level}: {line}"));
-        // Escaped lines are ASCII, so every place is between two characters.
-        text.truncate(LONGEST_WRITE.saturating_sub(1));
-        text.push('\n');
-        // One write, so that lines of several threads do not mix. Nobody is left to tell when
-        // standard error fails.
-        let written = match &self.own {
-            Some(own) => rustix::io::write(own, text.as_bytes()) == Ok(text.len()),
-            None => {
-                let stderr = io::stderr();
-                takes_more(&stderr) && stderr.lock().write_all(text.as_bytes()).is_ok()
-            }
-        };
-        *lost = if written { 0 } else { lost.saturating_add(1) };
-    }
-}
-
-fn takes_more(stderr: &io::Stderr) -> bool {
-    let mut fds = [PollFd::new(stderr, PollFlags::OUT)];
-    let ready = rustix::event::poll(&mut fds, Some(&Timespec::default()));
-    let [fd] = fds;
-    ready.is_ok() && fd.revents().contains(PollFlags::OUT)
+/// The line, a warning, that stands before the first one to go through after `count` did not.
+fn lines_lost(count: u32) -> String {
+    format!("log-lines-lost count={count}")
 }
 
 fn push_field(line: &mut String, key: &str, value: &[u8]) {

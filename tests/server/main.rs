@@ -16,6 +16,7 @@ mod client;
 mod content;
 mod harness;
 mod programs;
+mod syslogd;
 mod tls;
 
 // The tests.
@@ -34,4 +35,5 @@ mod python;
 mod replies;
 mod rights;
 mod stopping;
+mod syslog;
 mod truncated;

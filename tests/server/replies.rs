@@ -413,7 +413,7 @@ fn too_large(seen: &mut Seen) {
         current: limit,
         maximum: limit,
     };
-    rustix::process::prlimit(Some(server.pid()), Resource::Fsize, limits).unwrap();
+    rustix::process::prlimit(Some(server.process()), Resource::Fsize, limits).unwrap();
     let mut client = Client::ready(&server, Version::V13);
     for command in UPLOADS {
         seen.not_stored(&mut client, command, 552);
