@@ -91,17 +91,19 @@ impl Listener {
 }
 
 /// Serves until SIGTERM or SIGINT, then lets transfers finish for `drain-timeout`; a second
-/// signal cuts that short.
+/// signal cuts that short. `ready` is called once, when all workers are there.
 ///
 /// # Errors
-/// When threads or descriptors are not to be had at the start.
+/// When threads or descriptors are not to be had at the start; what `ready` says.
 pub fn run(
     listeners: Vec<Listener>,
     service: Arc<Service>,
     mut stopper: Stopper,
     mut signals: Signals,
+    ready: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     let pool = Pool::start(&service)?;
+    ready()?;
     let mut number: u32 = 0;
     let mut paused = None;
     while !signals.terminate() {

@@ -12,6 +12,7 @@
 )]
 
 // What the tests are made with.
+mod background;
 mod client;
 mod content;
 mod harness;
@@ -21,6 +22,7 @@ mod tls;
 // The tests.
 mod abort;
 mod binding;
+mod ceilings;
 mod clear_text;
 mod commands;
 mod curl;
@@ -32,5 +34,6 @@ mod lftp;
 mod pool;
 mod python;
 mod rights;
+mod start;
 mod stopping;
 mod truncated;
