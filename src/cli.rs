@@ -156,7 +156,7 @@ fn start(arguments: &[OsString]) -> Result<(), StartError> {
         }
         Started::TooLate => Err(StartError::new(
             Exit::Os,
-            "not ready within 60 s; it was killed",
+            "not ready within 60 s, so it was killed; `ftpsd -F` shows how far it comes",
         )),
     }
 }

@@ -51,7 +51,12 @@ impl fmt::Display for PidFileError {
                 path.display()
             ),
             PidFileError::Os(path, error) => {
-                write!(f, "pid-file: cannot open {}: {error}", path.display())
+                write!(
+                    f,
+                    "pid-file: cannot open {}: {error}: expected a file that the server may write \
+                     when it starts, such as /run/ftpsd.pid",
+                    path.display()
+                )
             }
         }
     }
@@ -171,7 +176,11 @@ impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StateError::Os(path, error) => {
-                write!(f, "state-dir: cannot make {}: {error}", path.display())
+                write!(
+                    f,
+                    "state-dir: cannot make {}: {error}: its parents must be there and writable",
+                    path.display()
+                )
             }
             StateError::Wrong(path, what) => write!(f, "state-dir: {} {what}", path.display()),
         }
