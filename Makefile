@@ -27,7 +27,7 @@ test-privileged: build ## run the tests that need root, through sudo where that 
 	elif command -v sudo >/dev/null; then runner='sudo env'; \
 	else echo "NOT RUN: the tests that need root (no sudo here)" >&2; exit 0; fi; \
 	$(CARGO) --config "target.'cfg(unix)'.runner = '$$runner FTPSD_BINARY=$(CURDIR)/target/release/ftpsd'" \
-	    test --locked --test privileged -- --ignored
+	    test --locked --lib --test privileged -- --ignored
 
 check: fmt clippy doc ## format, lints and documentation, warnings being errors
 

@@ -337,4 +337,72 @@ mod tests {
             assert!(matches!(parse(name), Err(AccountError::RootGroup(_))));
         }
     }
+
+    /// Ids and capabilities belong to a thread, so each case has one.
+    fn in_a_thread<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> T {
+        std::thread::spawn(run).join().unwrap()
+    }
+
+    fn account() -> Account {
+        parse("ftp").unwrap()
+    }
+
+    #[test]
+    #[ignore = "needs root: make test"]
+    fn what_is_left_of_root_is_found() {
+        let empty = CapabilitySets {
+            effective: CapabilitySet::empty(),
+            permitted: CapabilitySet::empty(),
+            inheritable: CapabilitySet::empty(),
+        };
+        let step = |done: Result<(), PrivilegeError>| done.unwrap_err().step;
+        let root = Uid::ROOT;
+        let uid = account().uid;
+        assert_eq!(step(verify(None, empty)), "root's user id");
+        // Root is saved, real, or to be had by a capability.
+        for (real, effective, saved) in [(uid, uid, root), (root, uid, uid)] {
+            let found = in_a_thread(move || {
+                rustix::thread::set_thread_res_uid(real, effective, saved).unwrap();
+                verify(None, empty)
+            });
+            assert_eq!(step(found), "root's user id");
+        }
+        let found = in_a_thread(move || {
+            let mut sets = rustix::thread::capabilities(None).unwrap();
+            rustix::thread::set_keep_capabilities(true).unwrap();
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            sets.effective = CapabilitySet::SETUID;
+            rustix::thread::set_capabilities(None, sets).unwrap();
+            verify(None, empty)
+        });
+        assert_eq!(step(found), "root's user id");
+        let found = in_a_thread(move || {
+            let mut sets = rustix::thread::capabilities(None).unwrap();
+            rustix::thread::set_keep_capabilities(true).unwrap();
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            sets.effective = CapabilitySet::empty();
+            rustix::thread::set_capabilities(None, sets).unwrap();
+            verify(None, empty)
+        });
+        assert_eq!(step(found), "capabilities");
+        // The group was forgotten.
+        let found = in_a_thread(move || {
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            verify(Some(&account()), empty)
+        });
+        assert_eq!(step(found), "root's group id");
+    }
+
+    #[test]
+    #[ignore = "needs root: make test"]
+    fn nothing_of_root_is_left() {
+        in_a_thread(|| {
+            relinquish(Some(&account())).unwrap();
+            assert!(!is_root());
+            assert_eq!(rustix::process::getgroups().unwrap(), account().groups);
+            // Once more is no mistake, and brings nothing back.
+            relinquish(None).unwrap();
+            assert!(relinquish(Some(&account())).is_err());
+        });
+    }
 }

@@ -1,5 +1,5 @@
 //! What only root can try: the server started as root, as an init system does. `make test` runs
-//! these as root or by sudo; `cargo test` leaves them out.
+//! these, and those of `src` that are left out likewise, as root or by sudo; `cargo test` leaves them out.
 //!
 //! Everything happens in mount namespaces of the tests' own, on loopback addresses.
 #![allow(
