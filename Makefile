@@ -7,7 +7,7 @@ DEMO  ?= target/demo
 .PHONY: help build run test test-privileged check fmt clippy doc clean tools
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 build: ## build the release binary, target/release/ftpsd
 	$(CARGO) build --release --locked
