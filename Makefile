@@ -4,10 +4,10 @@ CARGO ?= cargo
 DEMO  ?= target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test check fmt clippy doc clean tools
+.PHONY: help build run test test-privileged check fmt clippy doc clean tools
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 build: ## build the release binary, target/release/ftpsd
 	$(CARGO) build --release --locked
@@ -19,6 +19,15 @@ run: build ## serve a demo directory with TLS on 127.0.0.1:2121 and :2990
 test: tools build ## run every test, the server's against the release binary
 	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd $(CARGO) test --locked
 	$(CARGO) test --locked --features fault-injection --test faults
+	@$(MAKE) --no-print-directory test-privileged
+
+# The test program alone runs as root, not cargo.
+test-privileged: build ## run the tests that need root, through sudo where that is needed
+	@if [ "$$(id -u)" = 0 ]; then runner=env; \
+	elif command -v sudo >/dev/null; then runner='sudo env'; \
+	else echo "NOT RUN: the tests that need root (no sudo here)" >&2; exit 0; fi; \
+	$(CARGO) --config "target.'cfg(unix)'.runner = '$$runner FTPSD_BINARY=$(CURDIR)/target/release/ftpsd'" \
+	    test --locked --lib --test privileged -- --ignored
 
 check: fmt clippy doc ## format, lints and documentation, warnings being errors
 

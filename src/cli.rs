@@ -1,5 +1,7 @@
 //! The command line: options in, exit status out.
 
+mod prepare;
+
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::fd::OwnedFd;
@@ -7,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 
-use getopts::Options;
+use getopts::{Matches, Options};
 
 use crate::auth;
 use crate::config::value::LogTarget;
 use crate::counters::Counters;
+use crate::daemon::{self, Started};
 use crate::log::{Level, Log};
 use crate::pi::Service;
 use crate::proto::command::Password;
@@ -33,15 +36,16 @@ enum Exit {
 
 /// What stops the start: the text for standard error and the exit status.
 struct StartError {
-    exit: Exit,
-    message: String,
+    status: u8,
+    /// `None` when somebody else has said it.
+    message: Option<String>,
 }
 
 impl StartError {
     fn new(exit: Exit, message: impl ToString) -> StartError {
         StartError {
-            exit,
-            message: message.to_string(),
+            status: exit as u8,
+            message: Some(message.to_string()),
         }
     }
 }
@@ -51,8 +55,10 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "ftpsd: {}", error.message);
-            ExitCode::from(error.exit as u8)
+            if let Some(message) = error.message {
+                let _ = writeln!(io::stderr(), "ftpsd: {message}");
+            }
+            ExitCode::from(error.status)
         }
     }
 }
@@ -105,21 +111,78 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
     if given.opt_present("hash-password") {
         return hash_password();
     }
-    let file = given
-        .opt_str("f")
-        .map_or_else(|| PathBuf::from(DEFAULT_CONFIG), PathBuf::from);
-    let settings = load(&file)?;
     if given.opt_present("t") {
-        return print("The configuration is good.");
+        return check(&config_file(&given)?);
     }
-    let foreground = given.opt_present("F");
-    let log = open_log(settings.config.log.as_ref(), foreground)?;
-    if !foreground {
-        return Err(usage(
-            "running in the background is not built yet in this version: start with -F".to_owned(),
-        ));
+    if given.opt_present("F") {
+        daemon::close_inherited(arguments).map_err(os)?;
+        return serve(&config_file(&given)?, Place::Foreground);
     }
-    serve(settings, log)
+    if daemon::is_background() {
+        let null = daemon::open_null().map_err(os)?;
+        serve(&config_file(&given)?, Place::Background { null })
+    } else {
+        start(arguments)
+    }
+}
+
+/// Where the server runs.
+enum Place {
+    /// In the process that was called.
+    Foreground,
+    /// In one that the caller does not know, with /dev/null for its streams.
+    Background { null: OwnedFd },
+}
+
+fn os(error: io::Error) -> StartError {
+    StartError::new(Exit::Os, error)
+}
+
+/// The configuration file, absolute: whoever reads it again may be in another directory.
+fn config_file(given: &Matches) -> Result<PathBuf, StartError> {
+    let file = given.opt_str("f");
+    std::path::absolute(file.as_deref().unwrap_or(DEFAULT_CONFIG)).map_err(os)
+}
+
+/// Starts the server in the background, and returns when it serves.
+fn start(arguments: &[OsString]) -> Result<(), StartError> {
+    match daemon::start(arguments).map_err(os)? {
+        Started::Ready => Ok(()),
+        Started::Ended(status) => {
+            let status = status.and_then(|status| u8::try_from(status).ok());
+            Err(match status {
+                Some(status) if status != 0 => StartError {
+                    status,
+                    message: None,
+                },
+                Some(_) => StartError::new(Exit::Os, "stopped before it served"),
+                None => StartError::new(Exit::Os, "killed before it served"),
+            })
+        }
+        Started::TooLate => Err(StartError::new(
+            Exit::Os,
+            "not ready within 60 s, so it was killed; `ftpsd -F` shows how far it comes",
+        )),
+    }
+}
+
+/// `-t`: everything that a start would check, without binding, making or keeping anything.
+fn check(file: &Path) -> Result<(), StartError> {
+    let settings = load(file)?;
+    let account = prepare::account(&settings.config, file)?;
+    let ceilings = prepare::limits(&settings.config)?;
+    prepare::state_directory(&settings.config, account.as_ref(), true)?;
+    print(&ceilings.to_string())?;
+    // The account itself tries whether it could read the files again.
+    prepare::relinquish(account.as_ref())?;
+    for (file, error) in prepare::unreadable(&settings.config, file) {
+        let _ = writeln!(
+            io::stderr(),
+            "ftpsd: warning: {}: a reload will fail: the server's account cannot read it: {error}",
+            file.display()
+        );
+    }
+    print("The configuration is good.")
 }
 
 fn load(file: &Path) -> Result<Settings, StartError> {
@@ -132,18 +195,24 @@ fn load(file: &Path) -> Result<Settings, StartError> {
     })
 }
 
-fn serve(settings: Settings, log: Log) -> Result<(), StartError> {
-    let os = |error: io::Error| StartError::new(Exit::Os, error);
+fn serve(file: &Path, place: Place) -> Result<(), StartError> {
+    if let Place::Background { .. } = place {
+        daemon::leave();
+    }
+    let settings = load(file)?;
+    let foreground = matches!(place, Place::Foreground);
+    let log = open_log(settings.config.log.as_ref(), foreground)?;
     log_panics(log.clone());
+    let account = prepare::account(&settings.config, file)?;
+    prepare::limits(&settings.config)?;
+    prepare::state_directory(&settings.config, account.as_ref(), false)?;
+    let mut pid_file = prepare::pid_file(&settings.config)?;
     let listeners = server::bind(&settings.config)
         .map_err(|error| StartError::new(Exit::Unavailable, error))?;
-    if rustix::process::geteuid().is_root() {
-        log.event(Level::Warning, "running-as-root")
-            .bytes("advice", b"start ftpsd as an account of its own")
-            .send();
-    }
     let signals = Signals::install().map_err(os)?;
     let (stopper, stop) = Stopper::new().map_err(os)?;
+    prepare::relinquish(account.as_ref())?;
+    prepare::warn_of_reload(&log, &settings.config, file);
     for listener in &listeners {
         let address = listener.address().map_err(os)?;
         log.event(Level::Notice, "listening")
@@ -151,13 +220,29 @@ fn serve(settings: Settings, log: Log) -> Result<(), StartError> {
             .field("tls", listener.port().word())
             .send();
     }
+    let end = log.clone();
     let service = Arc::new(Service {
         settings: RwLock::new(Arc::new(settings)),
         counters: Counters::default(),
         stop,
         log,
     });
-    server::run(listeners, service, stopper, signals).map_err(os)
+    server::run(listeners, service, stopper, signals, || {
+        if let Some(pid_file) = &mut pid_file {
+            pid_file.write()?;
+        }
+        match place {
+            Place::Foreground => Ok(()),
+            Place::Background { null } => daemon::announce(null),
+        }
+    })
+    .map_err(|error| {
+        // Once it serves, standard error may be nobody's.
+        end.event(Level::Error, "failed")
+            .field("error", &error)
+            .send();
+        os(error)
+    })
 }
 
 /// The log that the configuration asks for. A syslogd that is not there yet is no error: it gets

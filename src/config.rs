@@ -144,6 +144,19 @@ pub struct ConfigError {
     pub message: String,
 }
 
+impl ConfigError {
+    /// A mistake that shows only beside the system: `span` is the value's place in `file`, which
+    /// is read once more to tell line and column.
+    pub fn at(file: &Path, span: Range<usize>, message: String) -> ConfigError {
+        let text = std::fs::read_to_string(file).ok();
+        ConfigError {
+            file: file.to_owned(),
+            place: text.map(|text| place(&text, span.start)),
+            message,
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.file.display())?;

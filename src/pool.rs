@@ -7,13 +7,11 @@ use std::{io, thread};
 
 use crossbeam_channel::{Receiver, Sender};
 
+use crate::ceilings::STACK;
 use crate::limits::{Permit, Permits};
 use crate::log::Level;
 use crate::pi::{self, Port, Service};
 use crate::wait::Deadline;
-
-/// Bytes of stack per worker. TLS needs about 30 KiB of it; the rest is address space only.
-const STACK: usize = 256 << 10;
 
 /// The pool and the way in.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ impl Pool {
         // A permit is taken before a job is sent, so the channel never holds more than this.
         let (jobs, queue) = crossbeam_channel::bounded(workers);
         let (ending, ended) = crossbeam_channel::bounded(workers);
-        for _ in 0..workers {
+        for number in 1..=workers {
             let (service, queue, ending) = (Arc::clone(service), queue.clone(), ending.clone());
             thread::Builder::new()
                 .name("worker".to_owned())
@@ -50,7 +48,8 @@ impl Pool {
                 .spawn(move || {
                     work(&service, &queue);
                     let _ = ending.send(());
-                })?;
+                })
+                .map_err(|error| refused(number, workers, &error))?;
         }
         Ok(Pool {
             permits: Permits::new(workers),
@@ -93,6 +92,12 @@ impl Pool {
             }
         }
     }
+}
+
+fn refused(number: usize, workers: usize, error: &io::Error) -> io::Error {
+    let advice = "lower workers, or raise the limit of threads (`ulimit -u`) or memory";
+    let text = format!("cannot start worker {number} of {workers}: {error}: {advice}");
+    io::Error::new(error.kind(), text)
 }
 
 fn work(service: &Service, queue: &Receiver<Job>) {

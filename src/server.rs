@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::config::Config;
@@ -45,7 +46,15 @@ pub struct BindError {
 
 impl std::fmt::Display for BindError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot listen on {}: {}", self.address, self.error)
+        write!(f, "cannot listen on {}: {}", self.address, self.error)?;
+        match Errno::from_io_error(&self.error) {
+            Some(Errno::ADDRINUSE) => f.write_str(": another program listens there"),
+            Some(Errno::ADDRNOTAVAIL) => f.write_str(": no interface has this address"),
+            Some(Errno::ACCESS) => {
+                f.write_str(": a port below 1024 needs root or CAP_NET_BIND_SERVICE")
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -91,17 +100,19 @@ impl Listener {
 }
 
 /// Serves until SIGTERM or SIGINT, then lets transfers finish for `drain-timeout`; a second
-/// signal cuts that short.
+/// signal cuts that short. `ready` is called once, when all workers are there.
 ///
 /// # Errors
-/// When threads or descriptors are not to be had at the start.
+/// When threads or descriptors are not to be had at the start; what `ready` says.
 pub fn run(
     listeners: Vec<Listener>,
     service: Arc<Service>,
     mut stopper: Stopper,
     mut signals: Signals,
+    ready: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     let pool = Pool::start(&service)?;
+    ready()?;
     let mut number: u32 = 0;
     let mut paused = None;
     while !signals.terminate() {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 /// The signals this process listens to. Polled by the main thread.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ impl Signals {
             signal_hook::flag::register(signal, Arc::clone(&terminate))?;
             signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
         }
+        // Its default would end the process where a limit of file sizes should refuse one write.
+        signal_hook::flag::register(SIGXFSZ, Arc::default())?;
         Ok(Signals { wake, terminate })
     }
 

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ftpsd::ceilings::Ceilings;
 use ftpsd::config::keys::{Key, State, KEYS};
 use ftpsd::config::Config;
 use ftpsd::proto::command::Command;
@@ -362,6 +363,28 @@ fn the_manual_has_every_option() {
         .map(|option| words(option)[0].clone())
         .collect();
     same("options in ftpsd(8)", &code, &document);
+}
+
+/// What `ftpsd -t` prints, in the list of its lines and in the example, which has one address and
+/// every default.
+#[test]
+fn the_manual_has_every_ceiling() {
+    let page = text("src/ftpsd.8");
+    let config = parse(&format!("{LISTEN}{CERTIFICATE}{USER}")).unwrap();
+    let printed = Ceilings::of(&config).to_string();
+    let code: BTreeSet<String> = printed
+        .lines()
+        .map(|line| line.split_once(": ").unwrap().0.to_owned())
+        .collect();
+    assert!(code.len() > 3, "{printed}");
+    let document = section(&page, "DESCRIPTION")
+        .lines()
+        .filter_map(|line| line.strip_prefix(".It Cm "))
+        .map(|line| words(line)[0].clone())
+        .collect();
+    same("lines of `ftpsd -t` in ftpsd(8)", &code, &document);
+    let example = section(&page, "EXAMPLES");
+    assert!(example.contains(&printed), "{printed}\nis not in{example}");
 }
 
 #[test]

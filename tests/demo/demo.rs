@@ -6,13 +6,17 @@
 use std::error::Error;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ftpsd::auth;
+use ftpsd::privilege::{self, Account};
 use ftpsd::proto::command::Password;
+
+/// Whom the server changes to when root starts it.
+const ACCOUNT: &str = "nobody";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
@@ -30,6 +34,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if !configuration.exists() {
         fs::write(&configuration, configure(&place)?)?;
     }
+    if privilege::is_root() {
+        hand_over(&place.join("files"), &key)?;
+    }
     explain(&chain, &place)?;
     Err(Command::new(binary)
         .arg("-F")
@@ -37,6 +44,26 @@ fn main() -> Result<(), Box<dyn Error>> {
         .arg(&configuration)
         .exec()
         .into())
+}
+
+/// Started by root, the server changes to an account, which has to reach and own the files.
+fn hand_over(files: &Path, key: &Path) -> Result<(), Box<dyn Error>> {
+    let account = Account::find(ACCOUNT)?;
+    let (uid, gid) = (account.uid.as_raw(), account.gid.as_raw());
+    for path in [files, key] {
+        std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+    }
+    for above in files.ancestors().skip(1) {
+        if fs::metadata(above)?.permissions().mode() & 0o001 == 0 {
+            let above = above.display();
+            return Err(format!(
+                "started by root it serves as {ACCOUNT}, who may not pass through {above}: be \
+                 somebody else, or try `make run DEMO=/var/tmp/ftpsd-demo`"
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 fn make_certificate(chain: &Path, key: &Path) -> Result<(), Box<dyn Error>> {
@@ -59,7 +86,9 @@ fn configure(place: &Path) -> Result<String, Box<dyn Error>> {
     let hash = auth::hash(&Password::new(b"demo".to_vec()))?;
     let place = place.display();
     Ok(format!(
-        "listen = [\"127.0.0.1:2121\"]\n\
+        "# Looked at when root starts it.\n\
+         account = \"{ACCOUNT}\"\n\
+         listen = [\"127.0.0.1:2121\"]\n\
          listen-implicit = [\"127.0.0.1:2990\"]\n\n\
          [[certificate]]\n\
          chain = \"{place}/cert.pem\"\n\

@@ -4,17 +4,17 @@ use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use crate::client::Client;
-use crate::harness::{configuration, program, Family, Port, Server, HASH, PASSWORD, USER};
+use crate::harness::{configuration, ftpsd, Family, Port, Server, HASH, PASSWORD, USER};
 use crate::programs::{run, Finished, Running};
 use crate::tls::{client_config, Version};
 
 const GOOD: &str = "listen = [\"127.0.0.1:0\"]";
 
-fn ftpsd(arguments: &[&str]) -> Finished {
-    run(Command::new(program()).args(arguments))
+fn ran(arguments: &[&str]) -> Finished {
+    run(ftpsd().args(arguments))
 }
 
 /// Exit status and standard error of a start with this configuration.
@@ -26,7 +26,7 @@ fn check(
 ) -> (Option<i32>, String) {
     fs::create_dir_all(directory.join("root")).unwrap();
     let file = configuration(directory, top, users);
-    let finished = ftpsd(&[option, "-f", file.to_str().unwrap()]);
+    let finished = ran(&[option, "-f", file.to_str().unwrap()]);
     (finished.status.code(), finished.stderr)
 }
 
@@ -93,14 +93,14 @@ fn mistakes_about_users_and_certificates() {
     let file = configuration(directory.path(), GOOD, &[]);
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("key.pem", "gone.pem")).unwrap();
-    let finished = ftpsd(&["-t", "-f", file.to_str().unwrap()]);
+    let finished = ran(&["-t", "-f", file.to_str().unwrap()]);
     assert_eq!(finished.status.code(), Some(78), "{}", finished.stderr);
     assert!(finished.stderr.contains("gone.pem"), "{}", finished.stderr);
     fs::write(&file, text.replace("key.pem", "chain.pem")).unwrap();
-    let finished = ftpsd(&["-t", "-f", file.to_str().unwrap()]);
+    let finished = ran(&["-t", "-f", file.to_str().unwrap()]);
     assert_eq!(finished.status.code(), Some(78), "{}", finished.stderr);
 
-    let finished = ftpsd(&["-t", "-f", "/nonexistent/ftpsd.toml"]);
+    let finished = ran(&["-t", "-f", "/nonexistent/ftpsd.toml"]);
     assert_eq!(finished.status.code(), Some(78));
     assert!(
         finished.stderr.contains("/nonexistent/ftpsd.toml"),
@@ -112,7 +112,7 @@ fn mistakes_about_users_and_certificates() {
 #[test]
 fn mistakes_on_the_command_line() {
     for arguments in [&["--frob"][..], &["-x"], &["-f"], &["stray"], &["-F", "-F"]] {
-        let finished = ftpsd(arguments);
+        let finished = ran(arguments);
         assert_eq!(
             finished.status.code(),
             Some(64),
@@ -129,9 +129,9 @@ fn mistakes_on_the_command_line() {
 
 #[test]
 fn version_and_help() {
-    let version = ftpsd(&["-V"]).succeeded();
+    let version = ran(&["-V"]).succeeded();
     assert_eq!(version, format!("ftpsd {}\n", env!("CARGO_PKG_VERSION")));
-    let help = ftpsd(&["-h"]).succeeded();
+    let help = ran(&["-h"]).succeeded();
     for option in ["-f FILE", "-t", "-F", "-V", "-h", "--hash-password"] {
         assert!(help.contains(option), "{help}");
     }
@@ -162,7 +162,7 @@ fn server_with_hash(hash: &str) -> Server {
 
 /// Runs `ftpsd --hash-password` with this on standard input.
 fn hash(input: &[u8]) -> Finished {
-    let mut command = Command::new(program());
+    let mut command = ftpsd();
     let mut running = Running::start(command.arg("--hash-password").stdin(Stdio::piped()));
     let mut stdin = running.child.stdin.take().unwrap();
     stdin.write_all(input).unwrap();

@@ -1,6 +1,7 @@
 //! The server under test: started with a configuration of its own, watched through its log and
 //! /proc, ended with the test.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -77,6 +78,25 @@ pub fn program() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_ftpsd").into(), PathBuf::from)
 }
 
+/// A command that runs the program under test as somebody who is not root: root it would refuse to
+/// be. Where the tests are root's it runs in a user namespace in which root is called 1000, and so
+/// keeps its rights to the tests' files and nothing else.
+pub fn ftpsd() -> Command {
+    unprivileged(program())
+}
+
+/// The same for any program.
+pub fn unprivileged(program: impl AsRef<OsStr>) -> Command {
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("unshare");
+    command
+        .args(["--map-user=1000", "--map-group=1000", "--"])
+        .arg(program);
+    command
+}
+
 impl Server {
     /// A server with these lines at the top of its configuration, and one user.
     pub fn start(top: &str) -> Server {
@@ -151,7 +171,7 @@ impl Server {
         }
         let config = configuration(directory.path(), &top, users);
         let mut command = match within {
-            None => Command::new(program()),
+            None => ftpsd(),
             Some(script) => inside(script, &directory.path().join("root")),
         };
         command
@@ -339,6 +359,11 @@ impl Server {
         }
     }
 
+    /// Where /proc shows the descriptors.
+    pub fn descriptors(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/fd", self.child.id()))
+    }
+
     /// Waits until no session is left, with as many descriptors as `idle` had, and returns what
     /// is used then. No event tells: a worker is free a moment after it has logged the end.
     pub fn wait_until_idle(&self, idle: &Usage) -> Usage {
@@ -448,7 +473,11 @@ fn inside(script: &str, root: &Path) -> Command {
     };
     command
         .args(namespaces)
-        .args(["sh", "-ec", &format!("{script}\nexec \"$@\""), "sh"])
+        .args(["sh", "-ec"])
+        .arg(format!(
+            "{script}\nexec unshare --map-user=1000 --map-group=1000 -- \"$@\""
+        ))
+        .arg("sh")
         .arg(program())
         .env("ROOT", root);
     command

@@ -12,6 +12,7 @@
 )]
 
 // What the tests are made with.
+mod background;
 mod client;
 mod content;
 mod harness;
@@ -22,6 +23,7 @@ mod tls;
 // The tests.
 mod abort;
 mod binding;
+mod ceilings;
 mod clear_text;
 mod commands;
 mod curl;
@@ -34,6 +36,7 @@ mod pool;
 mod python;
 mod replies;
 mod rights;
+mod start;
 mod stopping;
 mod syslog;
 mod truncated;

@@ -129,13 +129,15 @@ pub fn url(server: &Server, port: Port, family: Family, path: &str) -> String {
 
 /// Python with one of the scripts beside these tests.
 pub fn python(script: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Finished {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/python/");
     let mut command = Command::new("python3");
     // -B: no compiled files beside the sources.
-    command
-        .args(["-B", &format!("{folder}{script}")])
-        .args(arguments);
+    command.args(["-B", &self::script(script)]).args(arguments);
     run(&mut command)
+}
+
+/// Where a script for Python is.
+pub fn script(name: &str) -> String {
+    format!("{}/tests/server/python/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 /// lftp with a script, without the user's own settings.

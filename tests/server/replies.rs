@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit};
 use crate::client::Client;
 use crate::content::content;
 use crate::harness::{Family, Port, Server, PASSWORD, USER};
-use crate::tls::{client_config, connect, reset, TlsClient, Version};
+use crate::tls::{client_config, reset, TlsClient, Version};
 
 /// Which codes were seen after which verb.
 #[derive(Default)]
@@ -458,7 +458,7 @@ fn the_readme_has_the_replies_of_every_command() {
     not_permitted(&mut seen, &server);
     drop(client);
     without_ports(&mut seen);
-    // too_large(&mut seen);
+    too_large(&mut seen);
     without_room(&mut seen);
     by_the_server(&mut seen);
 

@@ -3,14 +3,14 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
 use crate::client::Client;
-use crate::harness::{configuration, program, Family, Port, Server, WAYS_IN};
-use crate::programs::python;
+use crate::harness::{configuration, ftpsd, program, unprivileged, Family, Port, Server, WAYS_IN};
+use crate::programs::{run, script};
 use crate::tls::{client_config, connect, End, Version, VERSIONS};
 
 const SIGNALS: [Signal; 2] = [Signal::TERM, Signal::INT];
@@ -189,7 +189,7 @@ fn a_log_that_nobody_reads_stops_nothing() {
     fs::create_dir(directory.path().join("root")).unwrap();
     let config = configuration(directory.path(), "listen = [\"127.0.0.1:0\"]\n", &[]);
     let mut child = Ended(
-        Command::new(program())
+        ftpsd()
             .args(["-F", "-f"])
             .arg(config)
             .stderr(Stdio::piped())
@@ -254,7 +254,10 @@ fn a_terminal_that_nobody_reads_stops_nothing() {
         config.into_os_string(),
         port.to_string().into(),
     ];
-    assert_eq!(python("terminal.py", arguments).succeeded().trim(), "400 0");
+    let finished = run(unprivileged("python3")
+        .args(["-B", &script("terminal.py")])
+        .args(arguments));
+    assert_eq!(finished.succeeded().trim(), "400 0");
 }
 
 /// A process that ends with the test, however that ends.

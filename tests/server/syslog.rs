@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::client::Client;
-use crate::harness::{configuration, program, Family, Port, Server, PASSWORD, PATIENCE, USER};
+use crate::harness::{configuration, ftpsd, Family, Port, Server, PASSWORD, PATIENCE, USER};
 use crate::programs::run;
 use crate::syslogd::{log_key, Datagram, Kind, Reader, Syslogd};
 use crate::tls::{client_config, Version};
@@ -344,7 +344,7 @@ fn standard_error_needs_the_foreground() {
     std::fs::create_dir(directory.path().join("root")).unwrap();
     let top = "listen = [\"127.0.0.1:0\"]\nlog = \"stderr\"";
     let file = configuration(directory.path(), top, &[]);
-    let finished = run(Command::new(program()).arg("-f").arg(file));
+    let finished = run(ftpsd().arg("-f").arg(file));
     assert_eq!(finished.status.code(), Some(78), "{}", finished.stderr);
     assert!(finished.stderr.contains("-F"), "{}", finished.stderr);
     assert!(
