@@ -9,12 +9,14 @@ use std::sync::{Arc, RwLock};
 
 use getopts::Options;
 
-use crate::auth;
+use crate::auth::{self, Hashing};
+use crate::config::fixed::Fixed;
 use crate::counters::Counters;
+use crate::limits::Limits;
 use crate::log::{Level, Log};
 use crate::pi::Service;
 use crate::proto::command::Password;
-use crate::server;
+use crate::server::{self, Origin};
 use crate::settings::{Settings, SettingsError};
 use crate::signals::{Signals, Stopper};
 
@@ -103,16 +105,21 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
     let file = given
         .opt_str("f")
         .map_or_else(|| PathBuf::from(DEFAULT_CONFIG), PathBuf::from);
-    let settings = load(&file)?;
     if given.opt_present("t") {
+        load(&file)?;
         return print("The configuration is good.");
     }
+    // First of all, so that a signal that comes early is not lost and does not end the process.
+    let signals = Signals::install().map_err(|error| StartError::new(Exit::Os, error))?;
+    // It is read again later, whatever the directory is by then.
+    let file = std::path::absolute(file).map_err(|error| StartError::new(Exit::Os, error))?;
+    let settings = load(&file)?;
     if !given.opt_present("F") {
         return Err(usage(
             "running in the background is not built yet in this version: start with -F".to_owned(),
         ));
     }
-    serve(settings)
+    serve(file, settings, signals)
 }
 
 fn load(file: &Path) -> Result<Settings, StartError> {
@@ -125,7 +132,7 @@ fn load(file: &Path) -> Result<Settings, StartError> {
     })
 }
 
-fn serve(settings: Settings) -> Result<(), StartError> {
+fn serve(file: PathBuf, settings: Settings, signals: Signals) -> Result<(), StartError> {
     let os = |error: io::Error| StartError::new(Exit::Os, error);
     let log = Log::stderr(own_stderr());
     log_panics(log.clone());
@@ -136,7 +143,6 @@ fn serve(settings: Settings) -> Result<(), StartError> {
             .bytes("advice", b"start ftpsd as an account of its own")
             .send();
     }
-    let signals = Signals::install().map_err(os)?;
     let (stopper, stop) = Stopper::new().map_err(os)?;
     for listener in &listeners {
         let address = listener.address().map_err(os)?;
@@ -145,13 +151,19 @@ fn serve(settings: Settings) -> Result<(), StartError> {
             .field("tls", listener.port().word())
             .send();
     }
+    let origin = Origin {
+        file,
+        fixed: Fixed::of(&settings.config),
+    };
     let service = Arc::new(Service {
+        limits: Limits::new(settings.config.workers.0),
+        hashing: Hashing::default(),
         settings: RwLock::new(Arc::new(settings)),
         counters: Counters::default(),
         stop,
         log,
     });
-    server::run(listeners, service, stopper, signals).map_err(os)
+    server::run(listeners, service, &origin, stopper, signals).map_err(os)
 }
 
 /// Standard error opened once more, so that O_NONBLOCK is this process's alone. A file would be

@@ -1,6 +1,8 @@
 //! The configuration: one TOML file, every mistake with line, column and what was expected.
 
+pub mod fixed;
 pub mod keys;
+pub mod users;
 pub mod value;
 
 use std::fmt;
@@ -131,6 +133,9 @@ pub struct User {
     pub access: Access,
     /// Sessions of this user at once.
     pub sessions: Option<Count>,
+    /// The day, from 1970-01-01, from which nobody logs in; the users file has it.
+    #[serde(skip)]
+    pub expires: Option<u32>,
 }
 
 /// A mistake in the configuration, or a file that cannot be read.
@@ -157,7 +162,8 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads and checks a file. Its relative pathnames start at its own directory.
+    /// Reads and checks a file and the users file it names. Its relative pathnames start at its
+    /// own directory.
     ///
     /// # Errors
     /// The first mistake, with its place.
@@ -172,7 +178,53 @@ impl Config {
         for path in config.paths() {
             *path = directory.join(&*path);
         }
+        if let Some(users) = config.users_file.clone() {
+            config.take_passwords(users::load(&users)?, &users, (&text, file))?;
+        }
         Ok(config)
+    }
+
+    /// Gives users without a password theirs out of the users file.
+    fn take_passwords(
+        &mut self,
+        mut lines: users::Users,
+        users_file: &Path,
+        (text, file): (&str, &Path),
+    ) -> Result<(), ConfigError> {
+        for user in &mut self.user {
+            let name = user.name.get_ref();
+            let (file, place, message) = match (&user.password, lines.remove(name)) {
+                (Some(_), None) => continue,
+                (None, Some(line)) => {
+                    user.password = Some(line.hash);
+                    user.expires = line.expires;
+                    continue;
+                }
+                (None, None) => (
+                    file,
+                    place(text, user.name.span().start),
+                    format!(
+                        "this user has no password: expected password = \"...\" here, or a line \
+                         for {name:?} in {}",
+                        users_file.display()
+                    ),
+                ),
+                (Some(_), Some(line)) => (
+                    users_file,
+                    (line.number, 1),
+                    format!(
+                        "the user {name:?} has a password in {}: expected one of the two",
+                        file.display()
+                    ),
+                ),
+            };
+            return Err(ConfigError {
+                file: file.to_owned(),
+                place: Some(place),
+                message,
+            });
+        }
+        Ok(())
     }
 
     /// Every pathname that may be relative.
