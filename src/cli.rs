@@ -112,7 +112,8 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
     // First of all, so that a signal that comes early is not lost and does not end the process.
     let signals = Signals::install().map_err(|error| StartError::new(Exit::Os, error))?;
     // It is read again later, whatever the directory is by then.
-    let file = std::path::absolute(file).map_err(|error| StartError::new(Exit::Os, error))?;
+    let file = std::path::absolute(&file)
+        .map_err(|error| StartError::new(Exit::Config, format!("{}: {error}", file.display())))?;
     let settings = load(&file)?;
     if !given.opt_present("F") {
         return Err(usage(

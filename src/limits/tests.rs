@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn config(top: &str) -> Config {
@@ -140,4 +142,51 @@ fn an_address_that_failed_too_often_is_not_admitted() {
     assert_eq!(at(penalty / 2), Some(Refusal::Penalty));
     assert_eq!(at(penalty), None);
     assert_eq!(refusal(&limits, &config, "192.0.2.2"), None);
+}
+
+proptest! {
+    /// Whatever comes and goes in whatever order: no limit is passed by an admission, and all is
+    /// given back.
+    #[test]
+    fn counts_are_those_of_the_sessions(steps in prop::collection::vec((0u8..6, 0u8..3, 0usize..8), 0..200)) {
+        let limits = Limits::new(6);
+        let config = config("sessions-per-address = 3\nsessions-before-login = 4");
+        let mut sessions: Vec<(u8, Option<u8>, Slot)> = Vec::new();
+        for (what, who, which) in steps {
+            let from = |who| sessions.iter().filter(|session| session.0 == who).count();
+            let before = sessions.iter().filter(|session| session.1.is_none()).count();
+            match (what, sessions.len()) {
+                (0 | 1, all) => {
+                    let free = from(who) < 3 && before < 4 && all < 6;
+                    let slot = admit(&limits, &config, &format!("192.0.2.{who}"));
+                    prop_assert_eq!(slot.is_ok(), free);
+                    sessions.extend(slot.ok().map(|slot| (who, None, slot)));
+                }
+                (_, 0) => {}
+                (2 | 3, all) => {
+                    let session = &mut sessions[which % all];
+                    session.1 = None;
+                    session.2.log_out();
+                    let same = sessions.iter().filter(|session| session.1 == Some(who)).count();
+                    let session = &mut sessions[which % all];
+                    let accepted = session.2.log_in(&who.to_string(), Some(2));
+                    prop_assert_eq!(accepted, same < 2);
+                    session.1 = accepted.then_some(who);
+                }
+                (4, all) => {
+                    let session = &mut sessions[which % all];
+                    session.2.log_out();
+                    session.1 = None;
+                }
+                (_, all) => drop(sessions.swap_remove(which % all)),
+            }
+            let before_login = sessions.iter().filter(|session| session.1.is_none()).count();
+            let expected = Running { sessions: sessions.len(), before_login };
+            prop_assert_eq!(limits.running(), expected);
+        }
+        drop(sessions);
+        let slots = limits.slots();
+        prop_assert!(slots.by_user.is_empty() && slots.by_source.is_empty());
+        prop_assert_eq!(slots.running(), Running::default());
+    }
 }

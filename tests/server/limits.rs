@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::client::Client;
 use crate::harness::{Family, Port, Server, PASSWORD, PATIENCE, USER};
-use crate::reload::counters;
+use crate::signals::counters;
 use crate::tls::{client_config, connect, End, Version};
 
 /// Loopback has as many addresses as anybody needs.

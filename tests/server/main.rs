@@ -34,5 +34,7 @@ mod pool;
 mod python;
 mod reload;
 mod rights;
+mod signals;
 mod stopping;
 mod truncated;
+mod users_file;

@@ -1,71 +1,56 @@
-//! SIGHUP and SIGUSR1.
+//! SIGHUP: what is read again is in force as a whole, or nothing of it.
 
-use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::client::Client;
 use crate::content::{content, digest};
-use crate::harness::{configuration, program, Family, Port, Server, HASH, PASSWORD, USER};
+use crate::harness::{Family, Port, Server, HASH, PASSWORD, USER};
+use crate::signals::counters;
 use crate::tls::{client_config, End, TlsClient, Version, VERSIONS};
 
-/// What the server has counted: the fields of the `counters` event, which SIGUSR1 asks for.
-pub fn counters(server: &Server) -> HashMap<String, u64> {
-    let before = server.log().matches("notice: counters ").count();
-    server.signal(Signal::USR1);
-    server.wait_for_count("notice: counters ", before + 1);
-    let log = server.log();
-    let line = log.lines().rfind(|line| line.contains("notice: counters "));
-    line.unwrap()
-        .split_whitespace()
-        .filter_map(|field| field.split_once('='))
-        .map(|(key, value)| (key.to_owned(), value.parse().unwrap()))
-        .collect()
-}
-
-fn path(server: &Server, name: &str) -> PathBuf {
+/// A file beside the configuration.
+pub fn path(server: &Server, name: &str) -> PathBuf {
     server.certificate().with_file_name(name)
 }
 
 /// Changes the configuration file.
-fn edit(server: &Server, change: impl FnOnce(String) -> String) {
+pub fn edit(server: &Server, change: impl FnOnce(String) -> String) {
     let file = path(server, "ftpsd.toml");
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, change(text)).unwrap();
 }
 
 /// Sends SIGHUP and waits for an event that says what came of it.
-fn hang_up(server: &Server, event: &str) {
+pub fn hang_up(server: &Server, event: &str) {
     let before = server.log().matches(event).count();
     server.signal(Signal::HUP);
     server.wait_for_count(event, before + 1);
 }
 
-fn reload(server: &Server) {
+pub fn reload(server: &Server) {
     hang_up(server, "notice: reloaded");
 }
 
 /// A hash of another password than the usual one.
-fn hash(password: &str) -> String {
+pub fn hash(password: &str) -> String {
     let parts = bcrypt::hash_with_salt(password.as_bytes(), 4, [7; 16]).unwrap();
     parts.format_for_version(bcrypt::Version::TwoB)
 }
 
-fn secured(server: &Server) -> Client {
+pub fn secured(server: &Server) -> Client {
     let config = client_config(Version::V13);
     Client::secured(server, Port::Explicit, Family::V4, &config)
 }
 
-fn fails(client: &mut Client, user: &str, password: &str) {
+pub fn fails(client: &mut Client, user: &str, password: &str) {
     client.expect(format!("USER {user}"), 331);
     client.expect(format!("PASS {password}"), 530);
 }
@@ -341,132 +326,5 @@ fn keys_for_the_start_need_a_restart() {
     let mut clients = [0; 2].map(|_| Client::ready(&server, Version::V13));
     for client in &mut clients {
         client.expect_reply(421);
-    }
-}
-
-#[test]
-fn the_users_file() {
-    let edit_users = |server: &Server, users: &str| {
-        fs::write(path(server, "users"), users).unwrap();
-    };
-    let users = [(USER, "\"full\""), ("bert", "\"full\"")];
-    let mut anna = format!("{USER}:{HASH}:20000:0:99999:7:::\n");
-    let server = Server::start_as("users-file = \"users\"", &users, |command| {
-        let config = PathBuf::from(command.get_args().last().unwrap());
-        let text = fs::read_to_string(&config).unwrap();
-        fs::write(&config, text.replace(&format!("password = {HASH:?}\n"), "")).unwrap();
-        let expired = format!("bert:{HASH}:::::::\ncarl:{HASH}\n");
-        fs::write(config.with_file_name("users"), format!("{anna}{expired}")).unwrap();
-    });
-    let mut client = secured(&server);
-    fails(&mut client, "carl", PASSWORD);
-    client.log_in("bert", PASSWORD);
-    client.log_in(USER, PASSWORD);
-    // bert's day has come, anna has another password.
-    anna = format!("{USER}:{}\r\n", hash("new"));
-    edit_users(&server, &format!("{anna}bert:{HASH}::::::20500:\n"));
-    reload(&server);
-    fails(&mut client, "bert", PASSWORD);
-    server.wait_for_log(&["login", "user=bert", "result=expired"]);
-    fails(&mut client, USER, PASSWORD);
-    client.log_in(USER, "new");
-    for (users, reason) in [
-        (anna.as_str(), "ftpsd.toml:"),
-        ("bert\n", "users:1:1: expected a colon"),
-        ("anna:*\n\nanna:*\n", "users:3:1: the user"),
-    ] {
-        edit_users(&server, users);
-        hang_up(&server, "reload-failed");
-        server.wait_for_log(&["reload-failed", reason]);
-    }
-    edit(&server, |text| text.replace("\"users\"", "\"/etc/shadow\""));
-    hang_up(&server, "reload-failed");
-    server.wait_for_log(&["reload-failed", "/etc/shadow"]);
-    client.log_in(USER, "new");
-}
-
-/// Neither asks a server that is stopping to stop at once, and several at once are fine.
-#[test]
-fn signals_while_stopping_change_nothing() {
-    let mut server = Server::start("drain-timeout = \"1h\"");
-    let mut client = Client::ready(&server, Version::V13);
-    let mut data = client.start_transfer("STOR file");
-    server.signal(Signal::TERM);
-    server.wait_for_log(&["stopping"]);
-    let reloads = server.log().matches("reloaded").count();
-    for _ in 0..20 {
-        server.signal(Signal::HUP);
-        counters(&server);
-    }
-    data.send(b"content");
-    data.close();
-    client.expect_reply(226);
-    client.expect_reply(421);
-    assert_eq!(server.wait_for_exit().code(), Some(0));
-    assert_eq!(server.log().matches("reloaded").count(), reloads);
-    assert_eq!(fs::read(server.file("file")).unwrap(), b"content");
-}
-
-/// A process that ends with the test, however that ends.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Whether a process has a handler for SIGHUP, the first signal of the mask.
-fn catches(pid: Pid) -> bool {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).unwrap();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    u64::from_str_radix(mask.unwrap().trim(), 16).unwrap() & 1 == 1
-}
-
-#[test]
-fn a_storm_of_signals_at_the_start() {
-    let directory = tempfile::tempdir().unwrap();
-    fs::create_dir(directory.path().join("root")).unwrap();
-    let users = [(USER, "\"full\"")];
-    let config = configuration(directory.path(), "listen = [\"127.0.0.1:0\"]\n", &users);
-    for _ in 0..10 {
-        let mut child = Ended(
-            Command::new(program())
-                .args(["-F", "-f"])
-                .arg(&config)
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap(),
-        );
-        let pid = Pid::from_child(&child.0);
-        let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();
-        let started = AtomicBool::new(false);
-        let mut log = String::new();
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !catches(pid) && !started.load(Ordering::Relaxed) {
-                    std::thread::yield_now();
-                }
-                while !started.load(Ordering::Relaxed) {
-                    for signal in [Signal::HUP, Signal::USR1, Signal::HUP] {
-                        // The child is not waited for, so the number is its own.
-                        let _ = rustix::process::kill_process(pid, signal);
-                    }
-                }
-            });
-            for line in lines.map_while(Result::ok) {
-                log.push_str(&line);
-                log.push('\n');
-                let all = ["listening", "reloaded", "counters sessions=0"];
-                if !started.load(Ordering::Relaxed) && all.iter().all(|part| log.contains(part)) {
-                    started.store(true, Ordering::Relaxed);
-                    rustix::process::kill_process(pid, Signal::TERM).unwrap();
-                }
-            }
-            started.store(true, Ordering::Relaxed);
-        });
-        assert_eq!(child.0.wait().unwrap().code(), Some(0), "{log}");
-        assert!(log.contains("notice: stopped"), "{log}");
     }
 }
