@@ -46,7 +46,7 @@ pub struct Config {
     pub deny: Vec<Network>,
     /// Sessions at once from one address; half of the workers unless the file says otherwise.
     pub sessions_per_address: Option<Count>,
-    /// Sessions at once that have not logged in; half of the workers likewise.
+    /// Sessions at once that have not logged in; three quarters of the workers likewise.
     pub sessions_before_login: Option<Count>,
     /// How long an address, or an address with a name, is refused after failed logins.
     #[serde(default = "Millis::penalty")]
@@ -258,9 +258,11 @@ impl Config {
             .check_addresses(table.get_ref())
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
-        let half = Count(config.workers.0.div_ceil(2));
-        config.sessions_per_address.get_or_insert(half);
-        config.sessions_before_login.get_or_insert(half);
+        // More before the login than from one address, so that none keeps all others out.
+        let workers = config.workers.0;
+        let (half, most) = (workers.div_ceil(2), workers.saturating_mul(3).div_ceil(4));
+        config.sessions_per_address.get_or_insert(Count(half));
+        config.sessions_before_login.get_or_insert(Count(most));
         Ok(config)
     }
 

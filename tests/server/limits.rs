@@ -117,6 +117,20 @@ fn sessions_before_login() {
     admitted(&server, None);
 }
 
+/// By default one address that takes all it can get leaves room for others.
+#[test]
+fn one_address_does_not_keep_the_others_out() {
+    let server = Server::start_as("workers = 4", &[(USER, "\"full\"")], |command| {
+        let config = std::path::PathBuf::from(command.get_args().last().unwrap());
+        let text = std::fs::read_to_string(&config).unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with("sessions-"));
+        std::fs::write(&config, lines.collect::<Vec<_>>().join("\n")).unwrap();
+    });
+    let _taken = [0; 2].map(|_| admitted(&server, loopback(2)));
+    turned_away(&server, loopback(2), "sessions-per-address");
+    secured(&server, loopback(3)).log_in(USER, PASSWORD);
+}
+
 #[test]
 fn sessions_of_one_user() {
     let users = [(USER, "\"full\"\nsessions = 1"), ("bert", "\"full\"")];
