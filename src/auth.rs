@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender};
 use sha_crypt::{PasswordHashRef, PasswordHasher, PasswordVerifier, ShaCrypt};
@@ -23,6 +23,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of random salt, 16 characters when encoded.
 const SALT: usize = 12;
 
+/// The first day of the year in which this was written. A clock that is behind it is not set.
+const EARLIEST_DAY: u32 = 20_454;
+const SECONDS_A_DAY: u64 = 86_400;
+
 /// What a verified user has.
 #[derive(Debug)]
 pub struct Account {
@@ -32,17 +36,18 @@ pub struct Account {
     pub root: PathBuf,
     /// What the user may do there.
     pub rights: Rights,
+    /// How many sessions the user may have at once.
+    pub sessions: Option<u16>,
+    /// The day, from 1970-01-01, from which nobody logs in.
+    pub expires: Option<u32>,
     hash: PasswordHash,
 }
 
-/// All accounts. One password is hashed at a time, so that logins cannot take the CPU from
-/// transfers.
+/// All accounts of a configuration.
 pub struct Accounts {
     by_name: HashMap<String, Arc<Account>>,
     /// Checked in place of an account that does not exist, so that both take the same time.
     decoy: PasswordHash,
-    turn: (Sender<()>, Receiver<()>),
-    waiting: AtomicUsize,
 }
 
 /// What a check of name and password gave.
@@ -52,8 +57,16 @@ pub enum Checked {
     Accepted(Arc<Account>),
     /// One is wrong, or the account is disabled.
     Refused,
-    /// Too many logins wait already.
-    Busy,
+    /// Both are right, but the account's day has come.
+    Expired,
+}
+
+/// Today as a number of days from 1970-01-01; `None` when the clock is so far behind that it
+/// cannot have been set.
+pub fn today(now: SystemTime) -> Option<u32> {
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    let day = u32::try_from(seconds.checked_div(SECONDS_A_DAY)?).ok()?;
+    (day >= EARLIEST_DAY).then_some(day)
 }
 
 impl Accounts {
@@ -69,6 +82,8 @@ impl Accounts {
             name: user.name.get_ref().clone(),
             root: user.root.get_ref().clone(),
             rights: user.access.0,
+            sessions: user.sessions.map(|count| count.0),
+            expires: user.expires,
             hash: user.password.clone().unwrap_or(PasswordHash::Disabled),
         };
         Accounts {
@@ -77,30 +92,18 @@ impl Accounts {
                 .map(|user| (user.name.get_ref().clone(), Arc::new(account(user))))
                 .collect(),
             decoy,
-            turn: crossbeam_channel::bounded(1),
-            waiting: AtomicUsize::new(0),
         }
     }
 
-    /// Checks a name and a password as the client gave them.
-    pub fn check(&self, name: &[u8], password: &Password) -> Checked {
-        match self.wait_for_turn() {
-            Some(_turn) => self.check_now(name, password),
-            None => Checked::Busy,
-        }
-    }
-
-    fn wait_for_turn(&self) -> Option<Turn<'_>> {
-        let waiting = Waiting::new(&self.waiting)?;
-        let deadline = Deadline::after(LONGEST_WAIT);
-        self.turn.0.send_deadline((), deadline.instant()).ok()?;
-        Some(Turn {
-            token: &self.turn.1,
-            _waiting: waiting,
-        })
-    }
-
-    fn check_now(&self, name: &[u8], password: &Password) -> Checked {
+    /// Checks a name and a password as the client gave them, and whether the account lets
+    /// anybody in [`today`]. On a day that is not known accounts do not expire.
+    pub fn check(
+        &self,
+        turn: &Turn<'_>,
+        name: &[u8],
+        password: &Password,
+        today: Option<u32>,
+    ) -> Checked {
         #[cfg(feature = "fault-injection")]
         crate::fault::strike("login", name);
         let account = std::str::from_utf8(name)
@@ -110,9 +113,13 @@ impl Accounts {
             None | Some(PasswordHash::Disabled) => &self.decoy,
             Some(hash) => hash,
         };
-        let right = verify(hash, password);
+        let right = turn.verify(hash, password);
         match account {
             Some(account) if right && account.hash != PasswordHash::Disabled => {
+                let expired = |day: u32| today.is_some_and(|today| day <= today);
+                if account.expires.is_some_and(expired) {
+                    return Checked::Expired;
+                }
                 Checked::Accepted(Arc::clone(account))
             }
             Some(_) | None => Checked::Refused,
@@ -120,19 +127,65 @@ impl Accounts {
     }
 }
 
+/// The one place of the process where passwords are hashed, so that logins cannot take the CPU
+/// from transfers. It outlives every exchange of the accounts.
+#[derive(Debug)]
+pub struct Hashing {
+    turn: (Sender<()>, Receiver<()>),
+    waiting: AtomicUsize,
+    hashed: AtomicU32,
+}
+
+impl Default for Hashing {
+    fn default() -> Hashing {
+        Hashing {
+            turn: crossbeam_channel::bounded(1),
+            waiting: AtomicUsize::new(0),
+            hashed: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Hashing {
+    /// Waits for the turn; `None` when too many wait already.
+    pub fn wait_for_turn(&self) -> Option<Turn<'_>> {
+        let waiting = Waiting::new(&self.waiting)?;
+        let deadline = Deadline::after(LONGEST_WAIT);
+        self.turn.0.send_deadline((), deadline.instant()).ok()?;
+        Some(Turn {
+            hashing: self,
+            _waiting: waiting,
+        })
+    }
+
+    /// How many passwords were hashed so far; it wraps around.
+    pub fn hashed(&self) -> u32 {
+        self.hashed.load(Ordering::Relaxed)
+    }
+}
+
 /// The one turn at the hash function, given back when dropped, also by a panic.
-struct Turn<'a> {
-    token: &'a Receiver<()>,
+#[derive(Debug)]
+pub struct Turn<'a> {
+    hashing: &'a Hashing,
     _waiting: Waiting<'a>,
+}
+
+impl Turn<'_> {
+    fn verify(&self, hash: &PasswordHash, password: &Password) -> bool {
+        self.hashing.hashed.fetch_add(1, Ordering::Relaxed);
+        verify(hash, password)
+    }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let _ = self.token.try_recv();
+        let _ = self.hashing.turn.1.try_recv();
     }
 }
 
 /// One place among those that wait or hash.
+#[derive(Debug)]
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Waiting<'_> {
@@ -232,45 +285,75 @@ mod tests {
         assert!(verifies(&made, b"secret"));
     }
 
-    fn accounts(hash: &str) -> Accounts {
+    fn accounts(hash: &str, expires: Option<u32>) -> Accounts {
         let text = format!(
             "listen = [\"127.0.0.1:0\"]\n[[certificate]]\nchain = \"c\"\nkey = \"k\"\n\
              [[user]]\nname = \"anna\"\npassword = \"{hash}\"\nroot = \"/srv\"\n"
         );
-        let config = crate::config::Config::parse(&text, std::path::Path::new("f")).unwrap();
+        let mut config = crate::config::Config::parse(&text, std::path::Path::new("f")).unwrap();
+        config.user[0].expires = expires;
         Accounts::new(&config.user)
     }
 
+    fn check(accounts: &Accounts, name: &[u8], password: &[u8], today: Option<u32>) -> Checked {
+        let hashing = Hashing::default();
+        let turn = hashing.wait_for_turn().unwrap();
+        let checked = accounts.check(&turn, name, &Password::new(password.to_vec()), today);
+        assert_eq!(hashing.hashed(), 1, "as much work for every name");
+        checked
+    }
+
     fn accepts(accounts: &Accounts, name: &[u8], password: &[u8]) -> bool {
-        let password = Password::new(password.to_vec());
-        matches!(accounts.check(name, &password), Checked::Accepted(_))
+        matches!(check(accounts, name, password, None), Checked::Accepted(_))
     }
 
     #[test]
     fn only_the_right_name_with_the_right_password() {
-        let enabled = accounts(HASHES[3]);
+        let enabled = accounts(HASHES[3], None);
         assert!(accepts(&enabled, b"anna", PASSWORD));
         assert!(!accepts(&enabled, b"anna", b"wrong"));
         assert!(!accepts(&enabled, b"bob", PASSWORD));
         assert!(!accepts(&enabled, b"\xff", PASSWORD));
-        let disabled = accounts("!");
+        let disabled = accounts("!", None);
         assert!(!accepts(&disabled, b"anna", PASSWORD));
         assert!(!accepts(&disabled, b"anna", b"!"));
     }
 
     #[test]
+    fn an_account_expires_on_its_day() {
+        let accounts = accounts(HASHES[3], Some(20_600));
+        let on = |password: &[u8], day| check(&accounts, b"anna", password, day);
+        assert!(matches!(on(PASSWORD, Some(20_599)), Checked::Accepted(_)));
+        assert!(matches!(on(PASSWORD, Some(20_600)), Checked::Expired));
+        assert!(matches!(on(PASSWORD, Some(99_999)), Checked::Expired));
+        // Nothing says so to whoever does not know the password.
+        assert!(matches!(on(b"wrong", Some(99_999)), Checked::Refused));
+        // The clock is not set.
+        assert!(matches!(on(PASSWORD, None), Checked::Accepted(_)));
+    }
+
+    #[test]
+    fn a_clock_that_is_not_set_is_known_by_its_day() {
+        let day = |days: u64| {
+            today(SystemTime::UNIX_EPOCH + Duration::from_secs(days * SECONDS_A_DAY + 3600))
+        };
+        assert_eq!(day(0), None);
+        assert_eq!(day(20_453), None);
+        assert_eq!(day(20_454), Some(20_454));
+        assert_eq!(day(50_000), Some(50_000));
+        assert_eq!(today(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
+    }
+
+    #[test]
     fn a_crowd_is_turned_away_and_the_turn_comes_back() {
-        let accounts = accounts("*");
+        let hashing = Hashing::default();
         let places: Vec<_> = (0..=MOST_WAITING)
-            .map(|_| Waiting::new(&accounts.waiting).unwrap())
+            .map(|_| Waiting::new(&hashing.waiting).unwrap())
             .collect();
-        assert!(matches!(
-            accounts.check(b"anna", &Password::new(Vec::new())),
-            Checked::Busy
-        ));
+        assert!(hashing.wait_for_turn().is_none());
         drop(places);
-        let turn = accounts.wait_for_turn().unwrap();
+        let turn = hashing.wait_for_turn().unwrap();
         drop(turn);
-        assert!(accounts.wait_for_turn().is_some());
+        assert!(hashing.wait_for_turn().is_some());
     }
 }

@@ -11,14 +11,16 @@ use std::sync::{Arc, RwLock};
 
 use getopts::{Matches, Options};
 
-use crate::auth;
+use crate::auth::{self, Hashing};
+use crate::config::fixed::Fixed;
 use crate::config::value::LogTarget;
 use crate::counters::Counters;
 use crate::daemon::{self, Started};
+use crate::limits::Limits;
 use crate::log::{Level, Log};
 use crate::pi::Service;
 use crate::proto::command::Password;
-use crate::server;
+use crate::server::{self, Origin};
 use crate::settings::{Settings, SettingsError};
 use crate::signals::{Signals, Stopper};
 
@@ -116,11 +118,11 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
     }
     if given.opt_present("F") {
         daemon::close_inherited(arguments).map_err(os)?;
-        return serve(&config_file(&given)?, Place::Foreground);
+        return serve(config_file(&given)?, Place::Foreground);
     }
     if daemon::is_background() {
         let null = daemon::open_null().map_err(os)?;
-        serve(&config_file(&given)?, Place::Background { null })
+        serve(config_file(&given)?, Place::Background { null })
     } else {
         start(arguments)
     }
@@ -195,24 +197,25 @@ fn load(file: &Path) -> Result<Settings, StartError> {
     })
 }
 
-fn serve(file: &Path, place: Place) -> Result<(), StartError> {
+fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
+    // First of all, so that a signal that comes early is not lost and does not end the process.
+    let signals = Signals::install().map_err(os)?;
     if let Place::Background { .. } = place {
         daemon::leave();
     }
-    let settings = load(file)?;
+    let settings = load(&file)?;
     let foreground = matches!(place, Place::Foreground);
     let log = open_log(settings.config.log.as_ref(), foreground)?;
     log_panics(log.clone());
-    let account = prepare::account(&settings.config, file)?;
+    let account = prepare::account(&settings.config, &file)?;
     prepare::limits(&settings.config)?;
     prepare::state_directory(&settings.config, account.as_ref(), false)?;
     let mut pid_file = prepare::pid_file(&settings.config)?;
     let listeners = server::bind(&settings.config)
         .map_err(|error| StartError::new(Exit::Unavailable, error))?;
-    let signals = Signals::install().map_err(os)?;
     let (stopper, stop) = Stopper::new().map_err(os)?;
     prepare::relinquish(account.as_ref())?;
-    prepare::warn_of_reload(&log, &settings.config, file);
+    prepare::warn_of_reload(&log, &settings.config, &file);
     for listener in &listeners {
         let address = listener.address().map_err(os)?;
         log.event(Level::Notice, "listening")
@@ -221,13 +224,19 @@ fn serve(file: &Path, place: Place) -> Result<(), StartError> {
             .send();
     }
     let end = log.clone();
+    let origin = Origin {
+        file,
+        fixed: Fixed::of(&settings.config),
+    };
     let service = Arc::new(Service {
+        limits: Limits::new(settings.config.workers.0),
+        hashing: Hashing::default(),
         settings: RwLock::new(Arc::new(settings)),
         counters: Counters::default(),
         stop,
         log,
     });
-    server::run(listeners, service, stopper, signals, || {
+    server::run(listeners, service, &origin, stopper, signals, || {
         if let Some(pid_file) = &mut pid_file {
             pid_file.write()?;
         }

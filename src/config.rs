@@ -1,6 +1,8 @@
 //! The configuration: one TOML file, every mistake with line, column and what was expected.
 
+pub mod fixed;
 pub mod keys;
+pub mod users;
 pub mod value;
 
 use std::fmt;
@@ -44,7 +46,7 @@ pub struct Config {
     pub deny: Vec<Network>,
     /// Sessions at once from one address; half of the workers unless the file says otherwise.
     pub sessions_per_address: Option<Count>,
-    /// Sessions at once that have not logged in; half of the workers likewise.
+    /// Sessions at once that have not logged in; three quarters of the workers likewise.
     pub sessions_before_login: Option<Count>,
     /// How long an address, or an address with a name, is refused after failed logins.
     #[serde(default = "Millis::penalty")]
@@ -131,6 +133,9 @@ pub struct User {
     pub access: Access,
     /// Sessions of this user at once.
     pub sessions: Option<Count>,
+    /// The day, from 1970-01-01, from which nobody logs in; the users file has it.
+    #[serde(skip)]
+    pub expires: Option<u32>,
 }
 
 /// A mistake in the configuration, or a file that cannot be read.
@@ -170,7 +175,8 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads and checks a file. Its relative pathnames start at its own directory.
+    /// Reads and checks a file and the users file it names. Its relative pathnames start at its
+    /// own directory.
     ///
     /// # Errors
     /// The first mistake, with its place.
@@ -185,7 +191,53 @@ impl Config {
         for path in config.paths() {
             *path = directory.join(&*path);
         }
+        if let Some(users) = config.users_file.clone() {
+            config.take_passwords(users::load(&users)?, &users, (&text, file))?;
+        }
         Ok(config)
+    }
+
+    /// Gives users without a password theirs out of the users file.
+    fn take_passwords(
+        &mut self,
+        mut lines: users::Users,
+        users_file: &Path,
+        (text, file): (&str, &Path),
+    ) -> Result<(), ConfigError> {
+        for user in &mut self.user {
+            let name = user.name.get_ref();
+            let (file, place, message) = match (&user.password, lines.remove(name)) {
+                (Some(_), None) => continue,
+                (None, Some(line)) => {
+                    user.password = Some(line.hash);
+                    user.expires = line.expires;
+                    continue;
+                }
+                (None, None) => (
+                    file,
+                    place(text, user.name.span().start),
+                    format!(
+                        "this user has no password: expected password = \"...\" here, or a line \
+                         for {name:?} in {}",
+                        users_file.display()
+                    ),
+                ),
+                (Some(_), Some(line)) => (
+                    users_file,
+                    (line.number, 1),
+                    format!(
+                        "the user {name:?} has a password in {}: expected one of the two",
+                        file.display()
+                    ),
+                ),
+            };
+            return Err(ConfigError {
+                file: file.to_owned(),
+                place: Some(place),
+                message,
+            });
+        }
+        Ok(())
     }
 
     /// Every pathname that may be relative.
@@ -219,9 +271,11 @@ impl Config {
             .check_addresses(table.get_ref())
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
-        let half = Count(config.workers.0.div_ceil(2));
-        config.sessions_per_address.get_or_insert(half);
-        config.sessions_before_login.get_or_insert(half);
+        // More before the login than from one address, so that none keeps all others out.
+        let workers = config.workers.0;
+        let (half, most) = (workers.div_ceil(2), workers.saturating_mul(3).div_ceil(4));
+        config.sessions_per_address.get_or_insert(Count(half));
+        config.sessions_before_login.get_or_insert(Count(most));
         Ok(config)
     }
 

@@ -1,6 +1,8 @@
 //! The server-PI: one session on one control connection, from greeting to close (RFC 959
 //! section 2.3). It performs what `proto::session` decides and holds no rule of its own.
 
+mod login;
+
 use std::collections::VecDeque;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -9,16 +11,16 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::auth::Checked;
+use crate::auth::Hashing;
 use crate::control::ControlConnection;
 use crate::counters::Counters;
 use crate::data::DataEndpoint;
+use crate::limits::{Limits, Slot};
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
 use crate::proto::session::{
-    Authenticate, FileAnswer, FileTask, Listen, Policy, Secure, Session, Step, Transfer, Verdict,
-    Work,
+    FileAnswer, FileTask, Listen, Policy, Secure, Session, Step, Transfer, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
@@ -32,6 +34,10 @@ use crate::wait::{self, Deadline};
 pub struct Service {
     /// What SIGHUP exchanges.
     pub settings: RwLock<Arc<Settings>>,
+    /// How many sessions there may be, and who has to wait.
+    pub limits: Arc<Limits>,
+    /// The turn at the hash of passwords.
+    pub hashing: Hashing,
     /// What was done since the start.
     pub counters: Counters,
     /// The server's stopping.
@@ -74,8 +80,8 @@ impl Port {
     }
 }
 
-/// Serves one control connection to its end.
-pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
+/// Serves one control connection to its end, and gives its slot back.
+pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &Service) {
     let started = Instant::now();
     let Ok(control) = ControlConnection::new(socket) else {
         return;
@@ -103,6 +109,7 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
             ipv6: control.local().is_ipv6(),
         },
         control,
+        slot,
         service,
         binding,
         log,
@@ -117,6 +124,8 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
     if let Some(reply) = hangup.farewell() {
         let _ = pi.control.send(&reply);
     }
+    // Before the client can see the end: it may come back at once.
+    drop(pi.slot);
     pi.control.close();
     pi.log
         .event(Level::Info, "closed")
@@ -127,6 +136,7 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
 
 struct ServerPi<'a> {
     control: ControlConnection,
+    slot: Slot,
     service: &'a Service,
     settings: Arc<Settings>,
     policy: Policy,
@@ -164,6 +174,10 @@ impl ServerPi<'_> {
             session = loop {
                 step = match step {
                     Step::Reply(session, reply) => {
+                        // Before the client knows: it may count on it.
+                        if !session.is_authenticated() {
+                            self.slot.log_out();
+                        }
                         self.control.send(&reply)?;
                         break session;
                     }
@@ -287,43 +301,6 @@ impl ServerPi<'_> {
                 Err(Hangup::Tls)
             }
         }
-    }
-
-    fn authenticate(&mut self, work: Authenticate) -> Step {
-        self.root = None;
-        let checked = self.settings.accounts.check(work.name(), work.password());
-        let (verdict, word) = match checked {
-            Checked::Accepted(account) => {
-                let symlinks = self.settings.config.symlinks;
-                match Root::open(&account.root, &account.name, symlinks) {
-                    Ok(root) => {
-                        self.root = Some(root);
-                        (Verdict::Accepted(account.rights), "accepted")
-                    }
-                    Err(error) => {
-                        self.log
-                            .event(Level::Error, "root-not-available")
-                            .bytes("user", account.name.as_bytes())
-                            .bytes("root", account.root.as_os_str().as_encoded_bytes())
-                            .bytes("error", error.to_string().as_bytes())
-                            .send();
-                        (Verdict::NoRoot, "no-root")
-                    }
-                }
-            }
-            Checked::Refused => (Verdict::Refused, "refused"),
-            Checked::Busy => (Verdict::Busy, "busy"),
-        };
-        let level = match verdict {
-            Verdict::Accepted(_) => Level::Info,
-            Verdict::Refused | Verdict::NoRoot | Verdict::Busy => Level::Warning,
-        };
-        self.log
-            .event(level, "login")
-            .bytes("user", work.name())
-            .field("result", word)
-            .send();
-        work.finished(verdict)
     }
 
     fn listen(&mut self, work: Listen) -> Step {

@@ -8,7 +8,7 @@ use std::{io, thread};
 use crossbeam_channel::{Receiver, Sender};
 
 use crate::ceilings::STACK;
-use crate::limits::{Permit, Permits};
+use crate::limits::Slot;
 use crate::log::Level;
 use crate::pi::{self, Port, Service};
 use crate::wait::Deadline;
@@ -16,7 +16,6 @@ use crate::wait::Deadline;
 /// The pool and the way in.
 #[derive(Debug)]
 pub struct Pool {
-    permits: Permits,
     jobs: Sender<Job>,
     ended: Receiver<()>,
     workers: usize,
@@ -27,7 +26,7 @@ struct Job {
     socket: TcpStream,
     port: Port,
     number: u32,
-    permit: Permit,
+    slot: Slot,
 }
 
 impl Pool {
@@ -37,7 +36,7 @@ impl Pool {
     /// When the system has no room for so many threads.
     pub fn start(service: &Arc<Service>) -> io::Result<Pool> {
         let workers = usize::from(service.settings().config.workers.0);
-        // A permit is taken before a job is sent, so the channel never holds more than this.
+        // A slot is taken before a job is sent, so the channel never holds more than this.
         let (jobs, queue) = crossbeam_channel::bounded(workers);
         let (ending, ended) = crossbeam_channel::bounded(workers);
         for number in 1..=workers {
@@ -52,35 +51,32 @@ impl Pool {
                 .map_err(|error| refused(number, workers, &error))?;
         }
         Ok(Pool {
-            permits: Permits::new(workers),
             jobs,
             ended,
             workers,
         })
     }
 
-    /// Hands a connection to a free worker.
+    /// Hands a connection to a worker. Its slot says that one is free, or about to be.
     ///
     /// # Errors
-    /// The connection itself when none is free; nothing queues.
-    pub fn submit(&self, socket: TcpStream, port: Port, number: u32) -> Result<(), TcpStream> {
-        let Some(permit) = self.permits.take() else {
-            return Err(socket);
-        };
+    /// The connection itself when no worker lives.
+    pub fn submit(
+        &self,
+        socket: TcpStream,
+        port: Port,
+        number: u32,
+        slot: Slot,
+    ) -> Result<(), TcpStream> {
         let job = Job {
             socket,
             port,
             number,
-            permit,
+            slot,
         };
         self.jobs
             .try_send(job)
             .map_err(|refused| refused.into_inner().socket)
-    }
-
-    /// Whether no session runs.
-    pub fn is_idle(&self) -> bool {
-        self.permits.free() == self.workers
     }
 
     /// Ends the workers when their sessions have ended, and waits for them.
@@ -106,11 +102,11 @@ fn work(service: &Service, queue: &Receiver<Job>) {
             socket,
             port,
             number,
-            permit,
+            slot,
         } = job;
         // A defect that one client found costs that client's session and nothing else.
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            pi::serve(socket, port, number, service);
+            pi::serve(socket, port, number, slot, service);
         }));
         if served.is_err() {
             service
@@ -119,6 +115,5 @@ fn work(service: &Service, queue: &Receiver<Job>) {
                 .field("session", number)
                 .send();
         }
-        drop(permit);
     }
 }

@@ -3,19 +3,22 @@
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::config::fixed::Fixed;
 use crate::config::Config;
+use crate::limits::Refusal;
 use crate::log::Level;
 use crate::pi::{Port, Service};
 use crate::pool::Pool;
 use crate::proto::hostport;
-use crate::proto::reply::Reply;
+use crate::settings::Settings;
 use crate::signals::{Signals, Stopper};
 use crate::wait::{self, Deadline};
 
@@ -99,14 +102,25 @@ impl Listener {
     }
 }
 
+/// What the configuration is read from again, and what only a restart takes from it.
+#[derive(Debug)]
+pub struct Origin {
+    /// The configuration file, as an absolute pathname.
+    pub file: PathBuf,
+    /// The keys for the start as they were then.
+    pub fixed: Fixed,
+}
+
 /// Serves until SIGTERM or SIGINT, then lets transfers finish for `drain-timeout`; a second
-/// signal cuts that short. `ready` is called once, when all workers are there.
+/// signal cuts that short. SIGHUP exchanges the settings, SIGUSR1 has the counters logged.
+/// `ready` is called once, when all workers are there.
 ///
 /// # Errors
 /// When threads or descriptors are not to be had at the start; what `ready` says.
 pub fn run(
     listeners: Vec<Listener>,
     service: Arc<Service>,
+    origin: &Origin,
     mut stopper: Stopper,
     mut signals: Signals,
     ready: impl FnOnce() -> io::Result<()>,
@@ -115,27 +129,37 @@ pub fn run(
     ready()?;
     let mut number: u32 = 0;
     let mut paused = None;
-    while !signals.terminate() {
+    while !signals.take_terminate() {
+        if signals.take_reload() {
+            reload(&service, origin);
+        }
+        if signals.take_report() {
+            report(&service);
+        }
         accept_once(
             &listeners,
             &mut signals,
             &mut paused,
-            &mut |socket, port| {
+            &mut |socket, peer, port| {
                 number = number.wrapping_add(1);
-                admit(&pool, &service, socket, port, number);
+                admit(&pool, &service, socket, peer, port, number);
             },
         )?;
     }
-    // So that the next byte in the pipe is a second signal.
-    signals.acknowledge();
     service.log.event(Level::Notice, "stopping").send();
     drop(listeners);
     stopper.drain();
     let grace = Deadline::after(service.settings().config.drain_timeout.duration());
-    while !pool.is_idle() && !grace.is_past() {
+    while service.limits.running().sessions > 0 && !grace.is_past() {
         let step = Deadline::after(DRAIN_STEP).earlier(grace);
         if wait::poll(&mut [PollFd::new(&signals, PollFlags::IN)], step)? {
-            break;
+            signals.acknowledge();
+            if signals.take_report() {
+                report(&service);
+            }
+            if signals.take_terminate() {
+                break;
+            }
         }
     }
     stopper.end();
@@ -144,12 +168,61 @@ pub fn run(
     Ok(())
 }
 
+/// Reads the configuration again. All of it is checked before any of it is in force.
+fn reload(service: &Service, origin: &Origin) {
+    let settings = match Settings::load(&origin.file) {
+        Ok(settings) => settings,
+        Err(error) => {
+            service
+                .log
+                .event(Level::Warning, "reload-failed")
+                .bytes("error", error.to_string().as_bytes())
+                .send();
+            return;
+        }
+    };
+    for key in origin.fixed.differing(&Fixed::of(&settings.config)) {
+        service
+            .log
+            .event(Level::Warning, "needs-restart")
+            .field("key", key)
+            .send();
+    }
+    service.exchange(settings);
+    service.log.event(Level::Notice, "reloaded").send();
+}
+
+/// Logs what was done since the start and what goes on.
+fn report(service: &Service) {
+    let totals = *service.counters.totals();
+    let running = service.limits.running();
+    service
+        .log
+        .event(Level::Notice, "counters")
+        .field("sessions", totals.sessions)
+        .field("turned-away", totals.turned_away)
+        .field("logins", totals.logins)
+        .field("logins-refused", totals.logins_refused)
+        .field("plain-logins", totals.plain_logins)
+        .field("hashed", service.hashing.hashed())
+        .field("retrieved", totals.retrieved)
+        .field("stored", totals.stored)
+        .field("listed", totals.listed)
+        .field("failed", totals.failed)
+        .field("bytes-out", totals.bytes_out)
+        .field("bytes-in", totals.bytes_in)
+        .field("running", running.sessions)
+        .field("before-login", running.before_login)
+        .field("workers", service.limits.workers())
+        .send();
+}
+
 /// Waits for connections and signals, and accepts what is there.
 fn accept_once(
     listeners: &[Listener],
     signals: &mut Signals,
     paused: &mut Option<Deadline>,
-    admit: &mut impl FnMut(TcpStream, Port),
+    admit: &mut impl FnMut(TcpStream, SocketAddr, Port),
 ) -> io::Result<()> {
     let open = match paused {
         Some(until) if !until.is_past() => &[],
@@ -176,7 +249,7 @@ fn accept_once(
         .filter(|(_, ready)| **ready)
     {
         match listener.socket.accept() {
-            Ok((socket, _)) => admit(socket, listener.port),
+            Ok((socket, peer)) => admit(socket, peer, listener.port),
             Err(error)
                 if matches!(
                     error.kind(),
@@ -188,28 +261,42 @@ fn accept_once(
     Ok(())
 }
 
-/// Hands the connection to a worker, or turns it away at once when none is free.
-fn admit(pool: &Pool, service: &Service, socket: TcpStream, port: Port, number: u32) {
-    let Err(mut socket) = pool.submit(socket, port, number) else {
-        return;
+/// Hands the connection to a worker, or turns it away at once.
+fn admit(
+    pool: &Pool,
+    service: &Service,
+    socket: TcpStream,
+    peer: SocketAddr,
+    port: Port,
+    number: u32,
+) {
+    let settings = service.settings();
+    let admitted = service
+        .limits
+        .admit(&settings.config, peer.ip(), Instant::now());
+    let (mut socket, refusal) = match admitted {
+        Ok(slot) => match pool.submit(socket, port, number, slot) {
+            Ok(()) => return,
+            Err(socket) => (socket, Refusal::Workers),
+        },
+        Err(refusal) => (socket, refusal),
     };
-    let peer = socket.peer_addr();
     if port == Port::Explicit {
         let mut wire = Vec::new();
-        Reply::closing("Too many sessions; try again later.").encode(&mut wire);
+        refusal.reply().encode(&mut wire);
         // A fresh socket has room for one line; if not, the close says it too.
         let _ = socket.set_nonblocking(true);
         let _ = socket.write_all(&wire);
         let _ = socket.shutdown(Shutdown::Write);
     }
-    let mut event = service
+    service.counters.totals().turned_away += 1;
+    service
         .log
         .event(Level::Warning, "turned-away")
-        .field("session", number);
-    if let Ok(peer) = peer {
-        event = event.field("peer", hostport::normal(peer.ip()));
-    }
-    event.field("reason", "all workers are busy").send();
+        .field("session", number)
+        .field("peer", hostport::normal(peer.ip()))
+        .field("reason", refusal.word())
+        .send();
 }
 
 /// A listening socket. An IPv6 one takes IPv6 alone, so that both can have the same port.

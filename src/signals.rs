@@ -6,17 +6,20 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGXFSZ};
 
-/// The signals this process listens to. Polled by the main thread.
+/// The signals this process listens to. Polled by the main thread. Several of one kind that come
+/// before they are looked at are one.
 #[derive(Debug)]
 pub struct Signals {
     wake: UnixStream,
     terminate: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+    report: Arc<AtomicBool>,
 }
 
 impl Signals {
-    /// Installs the handlers.
+    /// Installs the handlers. Until then SIGHUP and SIGUSR1 would end the process.
     ///
     /// # Errors
     /// When the system has no descriptors left.
@@ -24,23 +27,44 @@ impl Signals {
         let (wake, raised) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         raised.set_nonblocking(true)?;
-        let terminate = Arc::new(AtomicBool::new(false));
-        for signal in [SIGTERM, SIGINT] {
+        let signals = Signals {
+            wake,
+            terminate: Arc::default(),
+            reload: Arc::default(),
+            report: Arc::default(),
+        };
+        for (signal, flag) in [
+            (SIGHUP, &signals.reload),
+            (SIGUSR1, &signals.report),
+            (SIGTERM, &signals.terminate),
+            (SIGINT, &signals.terminate),
+        ] {
             // The flag first: whoever is woken by the pipe finds it set.
-            signal_hook::flag::register(signal, Arc::clone(&terminate))?;
+            signal_hook::flag::register(signal, Arc::clone(flag))?;
             signal_hook::low_level::pipe::register(signal, raised.try_clone()?)?;
         }
         // Its default would end the process where a limit of file sizes should refuse one write.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-        Ok(Signals { wake, terminate })
+        Ok(signals)
     }
 
-    /// Whether SIGTERM or SIGINT came.
-    pub fn terminate(&self) -> bool {
-        self.terminate.load(Ordering::Relaxed)
+    /// Whether SIGTERM or SIGINT came since this was last asked.
+    pub fn take_terminate(&self) -> bool {
+        self.terminate.swap(false, Ordering::Relaxed)
     }
 
-    /// Empties the pipe after a wake-up.
+    /// Whether SIGHUP came since this was last asked.
+    pub fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether SIGUSR1 came since this was last asked.
+    pub fn take_report(&self) -> bool {
+        self.report.swap(false, Ordering::Relaxed)
+    }
+
+    /// Empties the pipe after a wake-up. What came is asked for after it, or a signal in between
+    /// would be slept over.
     pub fn acknowledge(&mut self) {
         let mut scratch = [0; 64];
         while matches!(self.wake.read(&mut scratch), Ok(count) if count > 0) {}

@@ -38,7 +38,7 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(config.allow, Network::everywhere());
     assert!(config.deny.is_empty() && config.plain_from.is_empty());
     assert_eq!(config.sessions_per_address, Some(Count(8)));
-    assert_eq!(config.sessions_before_login, Some(Count(8)));
+    assert_eq!(config.sessions_before_login, Some(Count(12)));
     assert_eq!(config.login_penalty.duration().as_secs(), 5);
     let seconds = [
         config.login_timeout,
@@ -156,4 +156,58 @@ fn names_are_unique() {
 #[test]
 fn columns_count_characters() {
     assert_eq!(place("a\nüb = ", 4), (2, 2));
+}
+
+/// `GOOD` with a second user and a users file, both in a directory of their own.
+fn with_users_file(second: &str, users: &str) -> Result<Config, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let text = format!(
+        "users-file = \"users\"\n{GOOD}\n[[user]]\nname = \"bert\"\nroot = \"/x\"\n{second}"
+    );
+    let file = directory.path().join("f.toml");
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(directory.path().join("users"), users).unwrap();
+    let place = format!("{}/", directory.path().display());
+    Config::load(&file).map_err(|error| error.to_string().replace(&place, ""))
+}
+
+#[test]
+fn the_users_file_gives_passwords_to_those_without() {
+    let hash = format!("$6$salt${}", "a".repeat(86));
+    // Who has no table is not there.
+    let users = format!("carl:*\nbert:{hash}::::::20600:\n");
+    let config = with_users_file("", &users).unwrap();
+    let [anna, bert] = &config.user[..] else {
+        panic!("two users");
+    };
+    assert_eq!(anna.password, Some(PasswordHash::Disabled));
+    assert_eq!(anna.expires, None);
+    assert_eq!(bert.password, Some(PasswordHash::ShaCrypt(hash)));
+    assert_eq!(bert.expires, Some(20_600));
+}
+
+#[test]
+fn users_are_in_one_of_the_two_files() {
+    for (second, users, expected) in [
+        (
+            "",
+            "anne:*\n",
+            "f.toml:14:8: this user has no password: expected password = \"...\" here, or a line \
+             for \"bert\" in users",
+        ),
+        (
+            "",
+            "bert:*\nanna:*\n",
+            "users:2:1: the user \"anna\" has a password in f.toml: expected one of the two",
+        ),
+        (
+            "password = \"*\"\n",
+            "bert:*\n",
+            "users:1:1: the user \"bert\" has a password in f.toml: expected one of the two",
+        ),
+    ] {
+        assert_eq!(with_users_file(second, users).unwrap_err(), expected);
+    }
+    let error = with_users_file("expires = 1\n", "bert:*\n").unwrap_err();
+    assert!(error.contains("unknown key `expires`"), "{error}");
 }

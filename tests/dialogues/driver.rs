@@ -562,6 +562,8 @@ fn verdict(outcome: &str) -> Result<Verdict, String> {
                 ("refused", Verdict::Refused),
                 ("no-root", Verdict::NoRoot),
                 ("busy", Verdict::Busy),
+                ("waiting", Verdict::Waiting),
+                ("too-many", Verdict::TooMany),
             ],
         ),
     }

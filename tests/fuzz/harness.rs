@@ -209,7 +209,12 @@ pub fn session(input: &[u8]) {
     }
 }
 
-const VERDICTS: [(u8, Verdict); 7] = [
+/// Whether a verdict counts among the failures that close the connection.
+fn counts(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Refused | Verdict::Waiting)
+}
+
+const VERDICTS: [(u8, Verdict); 9] = [
     (b'f', Verdict::Accepted(Rights::FULL)),
     (b'r', Verdict::Accepted(Rights::READ_ONLY)),
     (b'u', Verdict::Accepted(Rights::UPLOAD_ONLY)),
@@ -217,6 +222,8 @@ const VERDICTS: [(u8, Verdict); 7] = [
     (b'd', Verdict::NoRoot),
     (b'b', Verdict::Busy),
     (b'e', Verdict::Refused),
+    (b'w', Verdict::Waiting),
+    (b'm', Verdict::TooMany),
 ];
 
 const FILE_ERRORS: [(u8, FileErrorKind); 14] = [
@@ -573,14 +580,14 @@ impl Run {
                     self.failures = 0;
                 } else {
                     assert_eq!(code, 530);
-                    self.failures += u8::from(verdict == Verdict::Refused);
+                    self.failures += u8::from(counts(verdict));
                     assert!(self.failures < 3);
                 }
                 self.place = Place::Between(session);
             }
             Step::Close(reply, hangup) => {
                 assert_eq!((self.answer(&reply), hangup), (530, Hangup::LoginFailures));
-                assert_eq!((verdict, self.failures), (Verdict::Refused, 2));
+                assert!(counts(verdict) && self.failures == 2);
             }
             step @ (Step::Silent(_) | Step::Perform(_)) => panic!("{step:?} after a verdict"),
         }

@@ -236,7 +236,7 @@ impl Kinds {
     /// the stop pipes; the listener and the signals' sockets, one to read and one for each
     /// signal; the log's.
     pub fn documented() -> Kinds {
-        const SIGNALS: usize = 2;
+        const SIGNALS: usize = 4;
         const LOG: usize = 1;
         Kinds {
             null: 3,

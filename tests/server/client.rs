@@ -216,6 +216,14 @@ impl Client {
         assert_eq!(data.read_to_end(), (Vec::new(), End::CloseNotify));
     }
 
+    /// The control connection's socket.
+    pub fn socket(&self) -> &TcpStream {
+        match &self.link {
+            Link::Clear(socket) => socket,
+            Link::Secured(tls) => &tls.socket,
+        }
+    }
+
     /// Gives up the control connection's socket.
     pub fn into_socket(self) -> TcpStream {
         match self.link {

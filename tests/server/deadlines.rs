@@ -1,7 +1,8 @@
 //! Every wait has its end.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
@@ -56,6 +57,77 @@ fn activity_does_not_put_the_login_deadline_off() {
         socket.write_all(b"\x16\x03\x01\x02\x00\x01").unwrap();
         assert_eq!(socket.read(&mut [0; 16]).unwrap(), 0);
     });
+}
+
+/// Sends `bytes` one by one until the server closes.
+fn trickle(socket: &mut TcpStream, bytes: impl Iterator<Item = u8>) {
+    let step = Some(Duration::from_millis(10));
+    socket.set_read_timeout(step).unwrap();
+    for byte in bytes {
+        if socket.write_all(&[byte]).is_err() {
+            return;
+        }
+        match socket.read(&mut [0; 64]) {
+            Ok(0) => return,
+            // A reply before the end.
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+    panic!("all was sent and the server did not close");
+}
+
+/// One byte after the other, before TLS and within its handshake, buys no time.
+#[test]
+fn a_trickle_puts_no_deadline_off() {
+    let hello = [0x16, 3, 1, 0x40, 0].into_iter();
+    let hello = || hello.clone().chain(std::iter::repeat_n(1, 5000));
+    let server = Server::start("login-timeout = \"400ms\"");
+    takes_short(|| {
+        let mut socket = connect(None, server.address(Port::Explicit, Family::V4));
+        trickle(&mut socket, std::iter::repeat_n(b'x', 4000));
+    });
+    takes_short(|| {
+        let mut socket = connect(None, server.address(Port::Explicit, Family::V4));
+        trickle(&mut socket, b"NOOP\r\n".iter().copied().cycle().take(4000));
+    });
+    takes_short(|| {
+        let mut socket = connect(None, server.address(Port::Implicit, Family::V4));
+        trickle(&mut socket, hello());
+    });
+    let server = Server::start("tls-timeout = \"400ms\"");
+    takes_short(|| {
+        let mut client = Client::clear(&server);
+        client.expect("AUTH TLS", 234);
+        trickle(&mut client.into_socket(), hello());
+    });
+    server.wait_for_log(&["handshake-failed", "not finished in time"]);
+}
+
+/// A command ends the idle time, a part of one does not.
+#[test]
+fn half_commands_do_not_end_the_idle_time() {
+    let server = Server::start("idle-timeout = \"400ms\"");
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let begin = Instant::now();
+        while begin.elapsed() < SHORT * 2 {
+            client.expect("NOOP", 200);
+        }
+        takes_short(|| {
+            let mut client = Client::ready(&server, version);
+            let step = Some(Duration::from_millis(10));
+            let socket = client.socket().try_clone().unwrap();
+            socket.set_read_timeout(step).unwrap();
+            while matches!(socket.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock)
+            {
+                client.send(b"x");
+            }
+            socket.set_read_timeout(Some(LATE)).unwrap();
+            client.expect_reply(421);
+        });
+    }
 }
 
 #[test]

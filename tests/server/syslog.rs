@@ -1,7 +1,6 @@
 //! The log at a syslogd and at a log server.
 
 use std::net::UdpSocket;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;

@@ -75,6 +75,10 @@ pub enum Verdict {
     NoRoot,
     /// Too many logins wait for the hash function already.
     Busy,
+    /// Not checked: the client has to wait after failed logins (`login-penalty`).
+    Waiting,
+    /// Right, but the user has as many sessions as may be (`sessions`).
+    TooMany,
 }
 
 impl Authenticate {
@@ -112,7 +116,7 @@ impl Authenticate {
                     Reply::new(230, "Logged in."),
                 )
             }
-            Verdict::Refused => {
+            Verdict::Refused | Verdict::Waiting => {
                 manner.login_failures = manner.login_failures.saturating_add(1);
                 if manner.login_failures >= LOGIN_FAILURES {
                     return Step::Close(
@@ -120,10 +124,15 @@ impl Authenticate {
                         Hangup::LoginFailures,
                     );
                 }
-                Reply::new(530, "Login failed.")
+                if verdict == Verdict::Waiting {
+                    Reply::new(530, "Too many failed logins; wait (login-penalty).")
+                } else {
+                    Reply::new(530, "Login failed.")
+                }
             }
             Verdict::NoRoot => Reply::new(530, "The account's directory is not available."),
             Verdict::Busy => Reply::new(530, "Too many logins at once; try again in a moment."),
+            Verdict::TooMany => Reply::new(530, "Too many sessions of this user (sessions)."),
         };
         Step::Reply(
             Session::Greeted(Greeted {

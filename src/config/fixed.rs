@@ -1,0 +1,89 @@
+//! The keys that are for the start alone.
+
+use std::path::PathBuf;
+
+use toml::Spanned;
+
+use super::value::{Address, LogTarget, Workers};
+use super::Config;
+
+/// What those keys were at the start.
+#[derive(Debug)]
+pub struct Fixed {
+    listen: Vec<Address>,
+    listen_implicit: Vec<Address>,
+    account: Option<String>,
+    state_dir: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    log: Option<LogTarget>,
+    workers: Workers,
+}
+
+impl Fixed {
+    /// What they are in this configuration.
+    pub fn of(config: &Config) -> Fixed {
+        Fixed {
+            listen: config.listen.clone(),
+            listen_implicit: config.listen_implicit.clone(),
+            account: config.account.clone().map(Spanned::into_inner),
+            state_dir: config.state_dir.clone(),
+            pid_file: config.pid_file.clone(),
+            log: config.log.clone(),
+            workers: config.workers,
+        }
+    }
+
+    /// The names of those that have another value there.
+    pub fn differing(&self, other: &Fixed) -> Vec<&'static str> {
+        [
+            ("listen", self.listen != other.listen),
+            (
+                "listen-implicit",
+                self.listen_implicit != other.listen_implicit,
+            ),
+            ("account", self.account != other.account),
+            ("state-dir", self.state_dir != other.state_dir),
+            ("pid-file", self.pid_file != other.pid_file),
+            ("log", self.log != other.log),
+            ("workers", self.workers != other.workers),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn fixed(top: &str) -> Fixed {
+        let text = format!("{top}\n[[certificate]]\nchain = \"c\"\nkey = \"k\"\n");
+        Fixed::of(&Config::parse(&text, Path::new("f")).unwrap())
+    }
+
+    #[test]
+    fn each_key_is_compared() {
+        const LISTEN: &str = "listen = [\"127.0.0.1:0\"]";
+        let before = fixed(LISTEN);
+        assert_eq!(before.differing(&fixed(LISTEN)), [""; 0]);
+        // The same in another place, and what a reload takes over.
+        let moved = format!("ascii = false\nidle-timeout = \"1s\"\n{LISTEN}");
+        assert_eq!(before.differing(&fixed(&moved)), [""; 0]);
+        for (key, value) in [
+            ("listen-implicit", "[\"127.0.0.1:0\"]"),
+            ("account", "\"ftp\""),
+            ("state-dir", "\"/s\""),
+            ("pid-file", "\"/p\""),
+            ("log", "\"stderr\""),
+            ("workers", "17"),
+        ] {
+            let other = fixed(&format!("{LISTEN}\n{key} = {value}"));
+            assert_eq!(before.differing(&other), [key]);
+        }
+        let other = fixed("listen = [\"127.0.0.2:0\"]");
+        assert_eq!(before.differing(&other), ["listen"]);
+    }
+}

@@ -1,0 +1,140 @@
+//! A login, from name and password to what the session may do: penalties, the one turn at the
+//! hash, the account, its root and its sessions.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use super::{ServerPi, Service};
+use crate::auth::{self, Account, Checked};
+use crate::limits::Source;
+use crate::log::{Level, Log};
+use crate::proto::command::Password;
+use crate::proto::session::{Authenticate, Step, Verdict};
+use crate::root::Root;
+
+/// What came of a name and a password.
+enum Checking {
+    /// Not even looked at: failed logins keep this client waiting.
+    Waiting,
+    /// Not looked at: too many logins at once.
+    Busy,
+    /// The account, or why there is none.
+    Done(Checked),
+}
+
+impl Service {
+    /// Checks name and password against the accounts that are in force now, whatever the session
+    /// began with. Failures are counted before the next login has its turn, so that many at once
+    /// get no further than one after the other.
+    fn check(&self, source: Source, name: &[u8], password: &Password, log: &Log) -> Checking {
+        let waits = || {
+            self.limits
+                .penalties()
+                .login_waits(source, name, Instant::now())
+        };
+        // Who waits takes no place from those who do not.
+        if waits() {
+            return Checking::Waiting;
+        }
+        let Some(turn) = self.hashing.wait_for_turn() else {
+            return Checking::Busy;
+        };
+        if waits() {
+            return Checking::Waiting;
+        }
+        let settings = self.settings();
+        let today = auth::today(SystemTime::now());
+        let checked = settings.accounts.check(&turn, name, password, today);
+        match checked {
+            Checked::Accepted(_) => self.limits.penalties().succeeded(source, name),
+            Checked::Refused | Checked::Expired => {
+                let first = settings.config.login_penalty.duration();
+                let imposed = self
+                    .limits
+                    .penalties()
+                    .failed(source, name, first, Instant::now());
+                if let Some(wait) = imposed.name {
+                    log.event(Level::Notice, "name-waits")
+                        .bytes("user", name)
+                        .field("ms", wait.as_millis())
+                        .send();
+                }
+                if let Some(wait) = imposed.address {
+                    log.event(Level::Notice, "address-waits")
+                        .field("ms", wait.as_millis())
+                        .send();
+                }
+            }
+        }
+        drop(turn);
+        Checking::Done(checked)
+    }
+}
+
+impl ServerPi<'_> {
+    pub(super) fn authenticate(&mut self, work: Authenticate) -> Step {
+        self.root = None;
+        let source = self.slot.source();
+        let checking = self
+            .service
+            .check(source, work.name(), work.password(), &self.log);
+        let (verdict, word) = match checking {
+            Checking::Done(Checked::Accepted(account)) => self.admit(&account),
+            Checking::Done(Checked::Refused) => (Verdict::Refused, "refused"),
+            // To the client the same: it does not learn that the password was right.
+            Checking::Done(Checked::Expired) => (Verdict::Refused, "expired"),
+            Checking::Busy => (Verdict::Busy, "busy"),
+            Checking::Waiting => (Verdict::Waiting, "waiting"),
+        };
+        let mut totals = self.service.counters.totals();
+        let level = match verdict {
+            Verdict::Accepted(_) => {
+                totals.logins += 1;
+                Level::Info
+            }
+            Verdict::Refused
+            | Verdict::NoRoot
+            | Verdict::Busy
+            | Verdict::Waiting
+            | Verdict::TooMany => {
+                totals.logins_refused += 1;
+                Level::Warning
+            }
+        };
+        drop(totals);
+        self.log
+            .event(level, "login")
+            .bytes("user", work.name())
+            .field("result", word)
+            .send();
+        work.finished(verdict)
+    }
+
+    /// Lets a verified user in, if the root is there and one more session may be.
+    fn admit(&mut self, account: &Arc<Account>) -> (Verdict, &'static str) {
+        let symlinks = self.settings.config.symlinks;
+        let root = match Root::open(&account.root, &account.name, symlinks) {
+            Ok(root) => root,
+            Err(error) => {
+                self.log
+                    .event(Level::Error, "root-not-available")
+                    .bytes("user", account.name.as_bytes())
+                    .bytes("root", account.root.as_os_str().as_encoded_bytes())
+                    .bytes("error", error.to_string().as_bytes())
+                    .send();
+                return (Verdict::NoRoot, "no-root");
+            }
+        };
+        if !self.slot.log_in(&account.name, account.sessions) {
+            return (Verdict::TooMany, "too-many");
+        }
+        if account.expires.is_some() && auth::today(SystemTime::now()).is_none() {
+            self.log
+                .event(Level::Warning, "expiry-not-checked")
+                .bytes("user", account.name.as_bytes())
+                .send();
+        }
+        self.root = Some(root);
+        (Verdict::Accepted(account.rights), "accepted")
+    }
+}
