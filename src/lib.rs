@@ -8,6 +8,7 @@ pub mod counters;
 pub mod data;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
+pub mod keepalive;
 pub mod limits;
 pub mod log;
 pub mod pi;

@@ -10,6 +10,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::auth::Checked;
+use crate::config::Config;
 use crate::control::ControlConnection;
 use crate::counters::Counters;
 use crate::data::DataEndpoint;
@@ -17,8 +18,8 @@ use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
 use crate::proto::session::{
-    Authenticate, FileAnswer, FileTask, Listen, Policy, Secure, Session, Step, Transfer, Verdict,
-    Work,
+    Active, Authenticate, FileAnswer, FileTask, Listen, PlainFrom, Policy, Secure, Session, Step,
+    Transfer, Verdict, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
@@ -98,10 +99,8 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
         }
     };
     let mut pi = ServerPi {
-        policy: Policy {
-            ascii: settings.config.ascii,
-            ipv6: control.local().is_ipv6(),
-        },
+        policy: policy(&settings.config, &control),
+        plain: PlainFrom::admit(control.peer().ip(), &settings.config.plain_from),
         control,
         service,
         binding,
@@ -125,11 +124,31 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, service: &Service) {
         .send();
 }
 
+/// What the session's decisions depend on.
+fn policy(config: &Config, control: &ControlConnection) -> Policy {
+    let listening = config.listen.iter().chain(&config.listen_implicit);
+    Policy {
+        ascii: config.ascii,
+        ipv6: control.local().is_ipv6(),
+        active: config.active_mode.then(|| Active {
+            peer: control.peer().ip(),
+            local: control.local().ip(),
+            passive_ports: (config.passive_ports.first, config.passive_ports.last),
+            listening: listening
+                .map(|address| address.0.port())
+                .chain([control.local().port()])
+                .collect(),
+        }),
+    }
+}
+
 struct ServerPi<'a> {
     control: ControlConnection,
     service: &'a Service,
     settings: Arc<Settings>,
     policy: Policy,
+    /// Whether this client may do without TLS on an explicit port.
+    plain: Option<PlainFrom>,
     binding: Binding,
     log: Log,
     login_deadline: Deadline,
@@ -150,7 +169,7 @@ impl ServerPi<'_> {
 
     fn converse(&mut self, port: Port) -> Result<std::convert::Infallible, Hangup> {
         let (mut session, greeting) = match port {
-            Port::Explicit => Session::greet(),
+            Port::Explicit => Session::greet(self.plain),
             Port::Implicit => {
                 self.raise()?;
                 Session::greet_secured()
@@ -175,8 +194,10 @@ impl ServerPi<'_> {
                     Step::Perform(work) => self.perform(work)?,
                 };
             };
-            if !session.awaits_data() {
-                self.endpoint = None;
+            match (session.awaits_connection(), &mut self.endpoint) {
+                (Some(protection), Some(endpoint)) => endpoint.protect(protection),
+                (Some(_), None) | (None, None) => {}
+                (None, Some(_)) => self.endpoint = None,
             }
             if was_authenticated && !session.is_authenticated() {
                 // USER starts over, with as much time as at first.
@@ -323,6 +344,13 @@ impl ServerPi<'_> {
             .bytes("user", work.name())
             .field("result", word)
             .send();
+        if work.in_clear_text() && matches!(verdict, Verdict::Accepted(_)) {
+            self.service.counters.totals().plain_logins += 1;
+            self.log
+                .event(Level::Warning, "plain-login")
+                .bytes("user", work.name())
+                .send();
+        }
         work.finished(verdict)
     }
 
@@ -353,7 +381,19 @@ impl ServerPi<'_> {
     }
 
     fn transfer(&mut self, work: Transfer) -> Result<Step, Hangup> {
-        let endpoint = self.endpoint.take();
+        let endpoint = match work.connect_to() {
+            Some(port) => {
+                // The address is that of the control connection, whatever the client wrote.
+                let mut target = self.control.peer();
+                target.set_port(port);
+                Some(DataEndpoint::active(
+                    self.control.local(),
+                    target,
+                    self.binding.data(),
+                ))
+            }
+            None => self.endpoint.take(),
+        };
         // Logged out means no root, and no transfer is decided then.
         let Some(root) = &self.root else {
             return Err(Hangup::Network);
@@ -366,6 +406,7 @@ impl ServerPi<'_> {
                 config: &self.settings.config,
                 stop: &self.service.stop,
                 log: &self.log,
+                counters: &self.service.counters,
             },
         };
         // Commands that waited for an earlier transfer are heard during this one.

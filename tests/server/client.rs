@@ -188,6 +188,20 @@ impl Client {
         TlsClient::new(connect(from, address), &self.config)
     }
 
+    /// The TLS of a data connection over a socket that is connected already.
+    pub fn over(&self, socket: TcpStream) -> TlsClient {
+        TlsClient::new(socket, &self.config)
+    }
+
+    /// This end of the control connection.
+    pub fn local(&self) -> SocketAddr {
+        match &self.link {
+            Link::Clear(socket) => socket.local_addr(),
+            Link::Secured(tls) => tls.socket.local_addr(),
+        }
+        .unwrap()
+    }
+
     /// The usual order: EPSV, connect, command, mark, handshake.
     pub fn start_transfer(&mut self, command: impl AsRef<[u8]>) -> TlsClient {
         let address = self.passive();

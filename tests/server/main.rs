@@ -20,6 +20,7 @@ mod tls;
 
 // The tests.
 mod abort;
+mod active;
 mod binding;
 mod clear_text;
 mod commands;
@@ -27,8 +28,11 @@ mod curl;
 mod daemon;
 mod deadlines;
 mod early;
+mod keepalive;
 mod large;
 mod lftp;
+
+mod plain;
 mod pool;
 mod python;
 mod rights;
