@@ -277,7 +277,8 @@ impl ServerPi<'_> {
     }
 
     fn secure(&mut self, work: Secure) -> Result<Step, Hangup> {
-        if self.control.has_unread() {
+        // What was heard during a transfer in clear text came before the handshake too.
+        if self.control.has_unread() || !self.deferred.is_empty() {
             return Err(Hangup::ClearTextAfterAuth);
         }
         self.control.send(&work.invitation())?;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use ftpsd::proto::command::{Command, CommandError, ProtLevel};
+use ftpsd::proto::command::{Command, CommandError, NetworkProtocol, ProtLevel};
 use ftpsd::proto::line::{Line, LineReader, LIMIT};
 use ftpsd::proto::listing::{Entry, Kind};
 use ftpsd::proto::network::Network;
@@ -458,6 +458,9 @@ impl Run {
             assert!(address.port() >= 1024 && !(50_000..=50_999).contains(&address.port()));
             self.endpoint = true;
             self.connect_to = Some(address.port());
+        } else if let (Ok(Command::Epsv(NetworkProtocol::All)), 200) = (input, code) {
+            // The client will not use what it gave before.
+            self.endpoint &= self.connect_to.take().is_none();
         } else if let Ok(Command::User(_)) = input {
             let taken = self.secured || self.plain;
             assert_eq!(code, if taken { 331 } else { 530 });

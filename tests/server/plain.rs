@@ -294,6 +294,27 @@ fn tls_is_still_offered_and_prot_chooses() {
     assert!(retrieve(&mut client, false, "RETR file") == bytes);
 }
 
+/// Commands that came in clear text are not run behind the handshake, wherever they waited.
+#[test]
+fn what_waited_before_auth_tls_closes_the_connection() {
+    let server = server("");
+    let mut client = logged_in(&server, Family::V4);
+    let data = start(&mut client, false, "STOR file");
+    client.send(format!("USER {USER}\r\nAUTH TLS\r\nDELE file\r\n").as_bytes());
+    // The transfer takes no further command before these are heard.
+    client.send(b"NOOP\r\n");
+    data.shutdown(Shutdown::Write).unwrap();
+    client.expect_reply(226);
+    client.expect_reply(331);
+    assert_eq!(client.end(), End::Fin);
+    server.wait_for_log(&["closed", "reason=clear-text-after-auth"]);
+    // In one piece with AUTH, too.
+    let mut client = explicit(&server, Family::V4, None);
+    client.send(format!("USER {USER}\r\nAUTH TLS\r\nNOOP\r\n").as_bytes());
+    client.expect_reply(331);
+    assert_eq!(client.end(), End::Fin);
+}
+
 #[test]
 fn wrong_passwords_are_refused_as_ever() {
     let server = server("");

@@ -118,7 +118,14 @@ impl Manner {
             },
             Command::Prot(level) => self.protect(*level),
             // RFC 4217 section 12.3 lets a server refuse to go back to clear text.
-            Command::Ccc => Reply::new(533, "The control connection stays protected."),
+            Command::Ccc => match channel {
+                Some(Channel::Secured(_)) => {
+                    Reply::new(533, "The control connection stays protected.")
+                }
+                Some(Channel::PlainPermitted(_)) | None => {
+                    Reply::new(533, "The control connection is not protected.")
+                }
+            },
             Command::Rein => Reply::new(502, "Connect anew instead."),
             Command::Quit => Reply::new(221, "Goodbye."),
             Command::User(_)

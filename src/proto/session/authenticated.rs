@@ -1,12 +1,12 @@
 //! After the login: the working directory, transfer parameters, and which work a command means.
 
+use std::net::SocketAddr;
+
 use super::access::await_password;
 use super::work::{
     Examine, FileTask, FileWork, Listen, Passive, StoreRequest, Transfer, TransferTask, Work,
 };
 use super::{Channel, DataProtection, Manner, Policy, Session, Step};
-use std::net::SocketAddr;
-
 use crate::proto::command::{Command, CommandError, Mode, NetworkProtocol, Structure};
 use crate::proto::listing::Format;
 use crate::proto::outcome::{FileError, FileErrorKind};
@@ -248,6 +248,9 @@ impl Authenticated {
         match (protocol, policy.ipv6) {
             (NetworkProtocol::All, _) => {
                 self.extended_only = true;
+                if let Some(Endpoint::Active(_)) = self.endpoint {
+                    self.endpoint = None;
+                }
                 self.reply(Reply::new(200, "Only EPSV from now on."))
             }
             (NetworkProtocol::Same, _)
