@@ -540,7 +540,7 @@ fn abor_ends_the_attempt() {
 
 #[test]
 fn a_client_that_accepts_and_is_silent_costs_tls_timeout() {
-    let server = server_with_secret("tls-timeout = \"400ms\"");
+    let server = server_with_secret("tls-timeout = \"1s\"");
     for version in VERSIONS {
         let mut client = Client::ready(&server, version);
         let listener = offer(&mut client, Verb::Port);

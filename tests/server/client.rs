@@ -128,6 +128,15 @@ impl Client {
         }
     }
 
+    /// Sends bytes as urgent data in clear text, as Telnet's signals go.
+    pub fn send_urgently(&mut self, bytes: &[u8]) {
+        let Link::Clear(socket) = &self.link else {
+            panic!("TLS has no urgent data");
+        };
+        let sent = rustix::net::send(socket, bytes, rustix::net::SendFlags::OOB);
+        assert_eq!(sent, Ok(bytes.len()));
+    }
+
     /// The next reply.
     pub fn reply(&mut self) -> Reply {
         self.next_reply()

@@ -348,24 +348,28 @@ fn a_reset_is_no_end_of_an_upload() {
 
 #[test]
 fn abor_and_stall_end_transfers() {
-    let server = server("stall-timeout = \"500ms\"");
-    let big = fs::File::create(server.file("big")).unwrap();
-    big.set_len(48 << 20).unwrap();
+    let stalling = server("stall-timeout = \"500ms\"");
+    let patient = server("");
+    for server in [&stalling, &patient] {
+        let big = fs::File::create(server.file("big")).unwrap();
+        big.set_len(48 << 20).unwrap();
+    }
     for active in [false, true] {
         // A download that nobody reads, and an upload that nobody sends.
-        for (command, result) in [("RETR big", "stalled"), ("STOR new", "stalled")] {
-            let mut client = logged_in(&server, Family::V4);
+        let server = &stalling;
+        for command in ["RETR big", "STOR new"] {
+            let mut client = logged_in(server, Family::V4);
             let data = start(&mut client, active, command);
             let begin = Instant::now();
             client.expect_reply(426);
             let took = begin.elapsed();
             assert!((Duration::from_millis(400)..Duration::from_secs(20)).contains(&took));
-            server.wait_for_log(&[result, "tls=none"]);
             drop(data);
             client.expect("PWD", 257);
         }
+        let server = &patient;
         for command in ["RETR big", "STOR new"] {
-            let mut client = logged_in(&server, Family::V4);
+            let mut client = logged_in(server, Family::V4);
             let mut data = start(&mut client, active, command);
             client.send(b"\xff\xf4\xff\xf2ABOR\r\n");
             client.expect_reply(426);
@@ -376,8 +380,34 @@ fn abor_and_stall_end_transfers() {
             client.expect("PWD", 257);
         }
     }
-    assert!(!server.file("new").exists());
-    server.wait_for_count("result=aborted", 4);
+    for (server, result) in [(&stalling, "stalled"), (&patient, "aborted")] {
+        assert!(!server.file("new").exists());
+        server.wait_for_count(&format!("tls=none resumed=false result={result}"), 4);
+    }
+}
+
+/// RFC 959 section 4.1.3 has the client send Telnet's signals as urgent data; Python sends all of
+/// the command so.
+#[test]
+fn abor_as_urgent_data() {
+    let server = server("");
+    let big = fs::File::create(server.file("big")).unwrap();
+    big.set_len(48 << 20).unwrap();
+    let mut client = logged_in(&server, Family::V4);
+    for signals in [&b"\xff\xf4\xff"[..], b""] {
+        let data = start(&mut client, false, "RETR big");
+        if signals.is_empty() {
+            client.send_urgently(b"ABOR\r\n");
+        } else {
+            client.send(signals);
+            client.send_urgently(b"\xf2");
+            client.send(b"ABOR\r\n");
+        }
+        client.expect_reply(426);
+        client.expect_reply(226);
+        drop(data);
+        client.expect("PWD", 257);
+    }
 }
 
 /// The address is all that ties a data connection in clear text to its client.
