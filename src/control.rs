@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustls::server::ServerConfig;
 
+use crate::keepalive;
 use crate::proto::command::{Command, CommandError};
 use crate::proto::hostport;
 use crate::proto::line::{Line, LineReader};
@@ -49,7 +50,7 @@ impl ControlConnection {
         // Clients send IAC DM as urgent data before ABOR; it has to stay in its place.
         let failed = |_: rustix::io::Errno| Hangup::Network;
         rustix::net::sockopt::set_socket_oobinline(&socket, true).map_err(failed)?;
-        rustix::net::sockopt::set_socket_keepalive(&socket, true).map_err(failed)?;
+        keepalive::arm(&socket).map_err(failed)?;
         let normal = |address: SocketAddr| match hostport::normal(address.ip()) {
             IpAddr::V6(_) => address,
             v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod data;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
+pub mod keepalive;
 pub mod limits;
 pub mod log;
 pub mod pi;

@@ -12,6 +12,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::auth::Hashing;
+use crate::config::Config;
 use crate::control::ControlConnection;
 use crate::counters::Counters;
 use crate::data::DataEndpoint;
@@ -20,7 +21,7 @@ use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
 use crate::proto::session::{
-    FileAnswer, FileTask, Listen, Policy, Secure, Session, Step, Transfer, Work,
+    Active, FileAnswer, FileTask, Listen, PlainFrom, Policy, Secure, Session, Step, Transfer, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
@@ -104,10 +105,8 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
         }
     };
     let mut pi = ServerPi {
-        policy: Policy {
-            ascii: settings.config.ascii,
-            ipv6: control.local().is_ipv6(),
-        },
+        policy: policy(&settings.config, &control),
+        plain: PlainFrom::admit(control.peer().ip(), &settings.config.plain_from),
         control,
         slot,
         service,
@@ -134,12 +133,32 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
         .send();
 }
 
+/// What the session's decisions depend on.
+fn policy(config: &Config, control: &ControlConnection) -> Policy {
+    let listening = config.listen.iter().chain(&config.listen_implicit);
+    Policy {
+        ascii: config.ascii,
+        ipv6: control.local().is_ipv6(),
+        active: config.active_mode.then(|| Active {
+            peer: control.peer().ip(),
+            local: control.local().ip(),
+            passive_ports: (config.passive_ports.first, config.passive_ports.last),
+            listening: listening
+                .map(|address| address.0.port())
+                .chain([control.local().port()])
+                .collect(),
+        }),
+    }
+}
+
 struct ServerPi<'a> {
     control: ControlConnection,
     slot: Slot,
     service: &'a Service,
     settings: Arc<Settings>,
     policy: Policy,
+    /// Whether this client may do without TLS on an explicit port.
+    plain: Option<PlainFrom>,
     binding: Binding,
     log: Log,
     login_deadline: Deadline,
@@ -160,7 +179,7 @@ impl ServerPi<'_> {
 
     fn converse(&mut self, port: Port) -> Result<std::convert::Infallible, Hangup> {
         let (mut session, greeting) = match port {
-            Port::Explicit => Session::greet(),
+            Port::Explicit => Session::greet(self.plain),
             Port::Implicit => {
                 self.raise()?;
                 Session::greet_secured()
@@ -189,8 +208,10 @@ impl ServerPi<'_> {
                     Step::Perform(work) => self.perform(work)?,
                 };
             };
-            if !session.awaits_data() {
-                self.endpoint = None;
+            match (session.awaits_connection(), &mut self.endpoint) {
+                (Some(protection), Some(endpoint)) => endpoint.protect(protection),
+                (Some(_), None) | (None, None) => {}
+                (None, Some(_)) => self.endpoint = None,
             }
             if was_authenticated && !session.is_authenticated() {
                 // USER starts over, with as much time as at first.
@@ -270,7 +291,8 @@ impl ServerPi<'_> {
     }
 
     fn secure(&mut self, work: Secure) -> Result<Step, Hangup> {
-        if self.control.has_unread() {
+        // What was heard during a transfer in clear text came before the handshake too.
+        if self.control.has_unread() || !self.deferred.is_empty() {
             return Err(Hangup::ClearTextAfterAuth);
         }
         self.control.send(&work.invitation())?;
@@ -330,7 +352,19 @@ impl ServerPi<'_> {
     }
 
     fn transfer(&mut self, work: Transfer) -> Result<Step, Hangup> {
-        let endpoint = self.endpoint.take();
+        let endpoint = match work.connect_to() {
+            Some(port) => {
+                // The address is that of the control connection, whatever the client wrote.
+                let mut target = self.control.peer();
+                target.set_port(port);
+                Some(DataEndpoint::active(
+                    self.control.local(),
+                    target,
+                    self.binding.data(),
+                ))
+            }
+            None => self.endpoint.take(),
+        };
         // Logged out means no root, and no transfer is decided then.
         let Some(root) = &self.root else {
             return Err(Hangup::Network);
@@ -343,6 +377,7 @@ impl ServerPi<'_> {
                 config: &self.settings.config,
                 stop: &self.service.stop,
                 log: &self.log,
+                counters: &self.service.counters,
             },
         };
         // Commands that waited for an earlier transfer are heard during this one.

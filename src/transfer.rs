@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::config::Config;
 use crate::control::ControlConnection;
+use crate::counters::{Counters, Totals};
 use crate::data::DataEndpoint;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
@@ -46,6 +47,8 @@ pub struct Terms<'a> {
     pub stop: &'a Stop,
     /// The session's log.
     pub log: &'a Log,
+    /// What was done since the start.
+    pub counters: &'a Counters,
 }
 
 /// How far a transfer came, for the log.
@@ -53,7 +56,7 @@ pub struct Terms<'a> {
 struct Progress {
     /// Bytes of the file or listing.
     moved: u64,
-    /// TLS version, and whether the handshake resumed a session.
+    /// TLS version or `none`, and whether the handshake resumed a session.
     protection: Option<(&'static str, bool)>,
 }
 
@@ -94,18 +97,22 @@ impl Dtp<'_> {
                 };
             }
         };
+        let protection = transfer.protection();
         let (mut running, mark) = transfer.begin();
         let mut progress = Progress::default();
         let outcome = match endpoint {
-            Some(endpoint) => carry(
-                &terms,
-                Hearing::new(control, &mut running, terms.stop, pending),
-                endpoint,
-                &mark,
-                subject,
-                unresponsive,
-                &mut progress,
-            ),
+            Some(mut endpoint) => {
+                endpoint.begin(!matches!(subject, Subject::Upload(..)), protection);
+                carry(
+                    &terms,
+                    Hearing::new(control, &mut running, terms.stop, pending),
+                    endpoint,
+                    &mark,
+                    subject,
+                    unresponsive,
+                    &mut progress,
+                )
+            }
             None => Err(TransferError::NoConnection),
         };
         terms.report(&task, outcome, &progress, started);
@@ -145,7 +152,7 @@ impl Terms<'_> {
         }
     }
 
-    /// One log line per transfer.
+    /// One log line per transfer, and the counts.
     fn report(
         &self,
         task: &TransferTask,
@@ -153,6 +160,7 @@ impl Terms<'_> {
         progress: &Progress,
         started: Instant,
     ) {
+        count(&mut self.counters.totals(), task, outcome, progress.moved);
         let (verb, path) = match task {
             TransferTask::Retrieve { path, .. } => ("retrieve", path),
             TransferTask::Store { path, .. } => ("store", path),
@@ -195,8 +203,7 @@ fn carry(
 ) -> Result<(), TransferError> {
     // What came in one piece with the command is in no poll's sight.
     hearing.hear()?;
-    let to_client = !matches!(subject, Subject::Upload(..));
-    let mut data = arrival::receive(terms, &mut hearing, endpoint, mark, to_client)?;
+    let mut data = arrival::receive(terms, &mut hearing, endpoint, mark)?;
     progress.protection = Some((data.version(), data.is_resumed()));
     let mut copy = Copy {
         data: &mut data,
@@ -210,6 +217,22 @@ fn carry(
         Subject::Upload(upload, ascii) => return copy.store(upload, ascii),
     }
     copy.finish(unresponsive)
+}
+
+/// Adds a transfer to the counts; bytes count whether it completed or not.
+fn count(totals: &mut Totals, task: &TransferTask, outcome: Result<(), TransferError>, moved: u64) {
+    let (completed, bytes) = match task {
+        TransferTask::Retrieve { .. } => (&mut totals.retrieved, &mut totals.bytes_out),
+        TransferTask::Store { .. } => (&mut totals.stored, &mut totals.bytes_in),
+        TransferTask::List { .. } => (&mut totals.listed, &mut totals.bytes_out),
+    };
+    *bytes = bytes.saturating_add(moved);
+    let times = if outcome.is_ok() {
+        completed
+    } else {
+        &mut totals.failed
+    };
+    *times = times.saturating_add(1);
 }
 
 /// A file error for the log: what it is and what the system called it.
@@ -233,5 +256,59 @@ fn now() -> i64 {
 impl From<Hangup> for TransferError {
     fn from(_: Hangup) -> TransferError {
         TransferError::ControlLost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::listing::Format;
+    use crate::proto::parameters::Rights;
+    use crate::proto::path::VirtualPath;
+    use crate::proto::session::StoreRequest;
+
+    #[test]
+    fn transfers_are_counted_by_their_direction() {
+        let path = VirtualPath::root();
+        let ascii = false;
+        let retrieve = TransferTask::Retrieve {
+            path: path.clone(),
+            offset: 0,
+            ascii,
+        };
+        let store = TransferTask::Store {
+            path: path.clone(),
+            request: StoreRequest {
+                offset: None,
+                new: true,
+                overwrite: true,
+                append: true,
+            },
+            ascii,
+        };
+        let list = TransferTask::List {
+            path,
+            format: Format::Names,
+            prefix: Vec::new(),
+            rights: Rights::FULL,
+        };
+        let mut totals = Totals::default();
+        let aborted = Err(TransferError::Aborted);
+        count(&mut totals, &retrieve, Ok(()), 1);
+        count(&mut totals, &retrieve, aborted, 10);
+        count(&mut totals, &store, Ok(()), 100);
+        count(&mut totals, &store, aborted, 1_000);
+        count(&mut totals, &list, Ok(()), 10_000);
+        count(&mut totals, &list, aborted, 0);
+        let expected = Totals {
+            retrieved: 1,
+            stored: 1,
+            listed: 1,
+            failed: 3,
+            bytes_out: 10_011,
+            bytes_in: 1_100,
+            ..Totals::default()
+        };
+        assert_eq!(totals, expected);
     }
 }

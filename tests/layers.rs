@@ -15,7 +15,7 @@ use std::path::Path;
 /// The modules from the ground up. Those on one line do not import each other.
 const LAYERS: [&[&str]; 12] = [
     &["proto"],
-    &["log", "wait", "counters", "fault"],
+    &["log", "wait", "counters", "keepalive", "fault"],
     &["config"],
     &[
         "auth",

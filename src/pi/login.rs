@@ -90,6 +90,7 @@ impl ServerPi<'_> {
         let level = match verdict {
             Verdict::Accepted(_) => {
                 totals.logins += 1;
+                totals.plain_logins += u64::from(work.in_clear_text());
                 Level::Info
             }
             Verdict::Refused
@@ -107,6 +108,12 @@ impl ServerPi<'_> {
             .bytes("user", work.name())
             .field("result", word)
             .send();
+        if work.in_clear_text() && matches!(verdict, Verdict::Accepted(_)) {
+            self.log
+                .event(Level::Warning, "plain-login")
+                .bytes("user", work.name())
+                .send();
+        }
         work.finished(verdict)
     }
 

@@ -3,7 +3,9 @@
 //! RFC 959 section 4.1 and 5.3, RFC 2228, 2389, 2428, 3659, 4217.
 
 use std::fmt;
+use std::net::SocketAddr;
 
+use super::hostport::{self, ExtendedPortError};
 use super::parameters::Type;
 
 /// A password as the client sent it. It cannot be printed.
@@ -57,6 +59,9 @@ pub enum Command {
     Rest(u64),
     Pasv,
     Epsv(NetworkProtocol),
+    Port(SocketAddr),
+    /// `None` is a network protocol other than 1 and 2.
+    Eprt(Option<SocketAddr>),
     Retr(Vec<u8>),
     Stor(Vec<u8>),
     Appe(Vec<u8>),
@@ -156,9 +161,9 @@ pub enum CommandError {
 }
 
 /// The verbs of the RFCs that are deliberately left out, answered 502 instead of 500.
-const LEFT_OUT: [&str; 22] = [
-    "ACCT", "ADAT", "CONF", "ENC", "EPRT", "HASH", "MFMT", "HOST", "LANG", "LPRT", "LPSV", "MIC",
-    "MFCT", "MFF", "PORT", "SITE", "SMNT", "STOU", "XRCP", "XRSQ", "AVBL", "CSID",
+const LEFT_OUT: [&str; 20] = [
+    "ACCT", "ADAT", "CONF", "ENC", "HASH", "MFMT", "HOST", "LANG", "LPRT", "LPSV", "MIC", "MFCT",
+    "MFF", "SITE", "SMNT", "STOU", "XRCP", "XRSQ", "AVBL", "CSID",
 ];
 
 impl Command {
@@ -242,6 +247,19 @@ impl Command {
                     ))
                 }
             }),
+            "PORT" => Command::Port(
+                hostport::parse_port(argument)
+                    .ok_or(CommandError::Syntax("PORT h1,h2,h3,h4,p1,p2"))?,
+            ),
+            "EPRT" => Command::Eprt(match hostport::parse_extended_port(argument) {
+                Ok(address) => Some(address),
+                Err(ExtendedPortError::Protocol) => None,
+                Err(ExtendedPortError::Form) => {
+                    return Err(CommandError::Syntax(
+                        "EPRT |1|address|port| or EPRT |2|address|port|",
+                    ))
+                }
+            }),
             "RETR" => Command::Retr(needed(argument, "RETR pathname")?),
             "STOR" => Command::Stor(needed(argument, "STOR pathname")?),
             "APPE" => Command::Appe(needed(argument, "APPE pathname")?),
@@ -263,12 +281,12 @@ impl Command {
     }
 
     /// The verbs in the order of RFC 959's groups, for HELP and for the documents' test.
-    pub const VERBS: [&'static str; 45] = [
+    pub const VERBS: [&'static str; 47] = [
         "USER", "PASS", "QUIT", "AUTH", "PBSZ", "PROT", "CCC", "REIN", "FEAT", "OPTS", "HELP",
         "SYST", "STAT", "NOOP", "CLNT", "CWD", "XCWD", "CDUP", "XCUP", "PWD", "XPWD", "TYPE",
-        "MODE", "STRU", "ALLO", "REST", "PASV", "EPSV", "RETR", "STOR", "APPE", "ABOR", "LIST",
-        "NLST", "MLSD", "MLST", "SIZE", "MDTM", "DELE", "RNFR", "RNTO", "MKD", "XMKD", "RMD",
-        "XRMD",
+        "MODE", "STRU", "ALLO", "REST", "PASV", "EPSV", "PORT", "EPRT", "RETR", "STOR", "APPE",
+        "ABOR", "LIST", "NLST", "MLSD", "MLST", "SIZE", "MDTM", "DELE", "RNFR", "RNTO", "MKD",
+        "XMKD", "RMD", "XRMD",
     ];
 }
 

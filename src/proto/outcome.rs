@@ -108,6 +108,8 @@ pub enum TransferError {
     Local(FileError),
     /// No data connection came from the client in time (425).
     NoConnection,
+    /// The port that PORT or EPRT named could not be connected to (425).
+    Unreachable,
     /// The data connection's TLS handshake failed (522).
     Handshake,
     /// The data connection is TLS, but did not resume this session (522).
@@ -134,6 +136,7 @@ impl TransferError {
         match self {
             TransferError::Local(error) => error.reply(),
             TransferError::NoConnection
+            | TransferError::Unreachable
             | TransferError::Handshake
             | TransferError::NotThisSession
             | TransferError::ForeignSession
@@ -153,6 +156,10 @@ impl TransferError {
             TransferError::NoConnection => Reply::new(
                 425,
                 "No data connection arrived from your address at the port given out.",
+            ),
+            TransferError::Unreachable => Reply::new(
+                425,
+                "Your port could not be connected to; try EPSV or PASV.",
             ),
             TransferError::Handshake => {
                 Reply::new(522, "The TLS handshake of the data connection failed.")
@@ -183,6 +190,7 @@ impl TransferError {
         match self {
             TransferError::Local(_) => "file",
             TransferError::NoConnection => "no-connection",
+            TransferError::Unreachable => "unreachable",
             TransferError::Handshake => "handshake",
             TransferError::NotThisSession => "not-this-session",
             TransferError::ForeignSession => "foreign-session",

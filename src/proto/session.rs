@@ -2,11 +2,13 @@
 //!
 //! [`Session::decide`] takes a command and says what follows: a reply, work to perform, or the
 //! end. [`Work`] owns the session and gives it back only when told the outcome, so no command can
-//! slip between. No password is accepted in clear text: the state that waits for one holds a
-//! [`Channel`], and only a finished TLS handshake makes that.
+//! slip between. The state that waits for a password holds a [`Channel`], and only a finished TLS
+//! handshake makes that, or [`PlainFrom::admit`] for a client whose network `plain-from` names.
 
 mod access;
+mod active;
 mod authenticated;
+mod plain;
 mod running;
 mod work;
 
@@ -16,7 +18,10 @@ use super::parameters::{Facts, Protection};
 use super::reply::Reply;
 
 pub use access::{AwaitingPassword, Greeted};
+pub use active::Active;
 pub use authenticated::Authenticated;
+use authenticated::Endpoint;
+pub use plain::{DataProtection, PlainFrom};
 pub use running::{Finished, Heard, Running};
 pub use work::{
     Authenticate, Examine, FileAnswer, FileTask, FileWork, Listen, Passive, Secure, StoreRequest,
@@ -42,6 +47,8 @@ pub enum Session {
 pub enum Channel {
     /// TLS is up. Made by [`Secure::finished`] and [`Session::greet_secured`] only.
     Secured(Handshaken),
+    /// Clear text, on an explicit port, from a network that `plain-from` names.
+    PlainPermitted(PlainFrom),
 }
 
 /// A TLS handshake was completed on the control connection.
@@ -49,12 +56,14 @@ pub enum Channel {
 pub struct Handshaken(());
 
 /// What the configuration and the control connection say that decisions depend on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// Whether TYPE A translates line ends (`ascii`).
     pub ascii: bool,
     /// The control connection runs over true IPv6, for which PASV has no form.
     pub ipv6: bool,
+    /// What PORT and EPRT may name (`active-mode`); `None` where they are not understood.
+    pub active: Option<Active>,
 }
 
 /// What follows a command.
@@ -75,26 +84,36 @@ pub enum Step {
 struct Manner {
     buffer_size_agreed: bool,
     protection: Protection,
+    /// Whether clear text is permitted to this client, TLS or not.
+    plain: Option<PlainFrom>,
     facts: Facts,
     login_failures: u8,
 }
 
 impl Session {
-    /// A session on an explicit port: clear until AUTH TLS. The reply is the greeting.
-    pub fn greet() -> (Session, Reply) {
-        Session::start(None, Protection::Clear)
+    /// A session on an explicit port: clear until AUTH TLS, and on where that is permitted. The
+    /// reply is the greeting.
+    pub fn greet(plain: Option<PlainFrom>) -> (Session, Reply) {
+        let channel = plain.map(Channel::PlainPermitted);
+        Session::start(channel, Protection::Clear, plain)
     }
 
     /// A session on an implicit port, TLS being up. Such clients often send no PROT, so the data
     /// connections are private from the start.
     pub fn greet_secured() -> (Session, Reply) {
-        Session::start(Some(Channel::Secured(Handshaken(()))), Protection::Private)
+        let channel = Some(Channel::Secured(Handshaken(())));
+        Session::start(channel, Protection::Private, None)
     }
 
-    fn start(channel: Option<Channel>, protection: Protection) -> (Session, Reply) {
+    fn start(
+        channel: Option<Channel>,
+        protection: Protection,
+        plain: Option<PlainFrom>,
+    ) -> (Session, Reply) {
         let manner = Manner {
             buffer_size_agreed: protection == Protection::Private,
             protection,
+            plain,
             facts: Facts::ALL,
             login_failures: 0,
         };
@@ -119,17 +138,22 @@ impl Session {
             return Step::Close(Reply::new(221, "Goodbye."), Hangup::Quit);
         }
         match self {
-            Session::Greeted(greeted) => greeted.decide(command),
-            Session::AwaitingPassword(awaiting) => awaiting.decide(command),
+            Session::Greeted(greeted) => greeted.decide(command, policy),
+            Session::AwaitingPassword(awaiting) => awaiting.decide(command, policy),
             Session::Authenticated(authenticated) => authenticated.decide(command, policy),
         }
     }
 
-    /// Whether a data endpoint is of use: PASV or EPSV was answered and nothing has used it up.
-    pub fn awaits_data(&self) -> bool {
+    /// Whether a passive endpoint is of use: PASV or EPSV was answered, and nothing has used it up
+    /// or replaced it. The value is how its data connection is to travel, as far as is known.
+    pub fn awaits_connection(&self) -> Option<DataProtection> {
         match self {
-            Session::Authenticated(authenticated) => authenticated.endpoint,
-            Session::Greeted(_) | Session::AwaitingPassword(_) => false,
+            Session::Authenticated(authenticated) => {
+                let protection = authenticated.data_protection();
+                (authenticated.endpoint == Some(Endpoint::Passive))
+                    .then_some(protection.unwrap_or(DataProtection::Private))
+            }
+            Session::Greeted(_) | Session::AwaitingPassword(_) => None,
         }
     }
 

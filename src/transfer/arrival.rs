@@ -1,5 +1,7 @@
-//! The data connection's arrival: the client connects, TLS is up, and it is this client's.
+//! The data connection's arrival: it is connected, TLS is up where it is TLS, and it is this
+//! client's.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::data::{DataConnection, DataEndpoint, Refused};
@@ -18,8 +20,9 @@ const SECOND_CHANCE: Duration = Duration::from_secs(1);
 /// Connections refused for one transfer, at most: each is a line in the log.
 const MOST_REFUSALS: u8 = 64;
 
-/// Waits for the client to connect, sends the mark, and completes the handshake. Any of it may
-/// have happened before the command came.
+/// Waits for the connection, sends the mark, and completes the handshake. With a passive endpoint
+/// any of it may have happened before the command came. The mark waits for the connection, so
+/// that 425 can stand in its place (RFC 959 section 5.4).
 ///
 /// # Errors
 /// Why there is no data connection; the log has the details.
@@ -28,9 +31,7 @@ pub(super) fn receive(
     hearing: &mut Hearing<'_>,
     mut endpoint: DataEndpoint,
     mark: &Reply,
-    to_client: bool,
 ) -> Result<DataConnection, TransferError> {
-    endpoint.set_direction(to_client);
     let mut deadline = Deadline::after(terms.config.data_timeout.duration());
     let mut refused = TransferError::NoConnection;
     let mut refusals: u8 = 0;
@@ -59,7 +60,10 @@ pub(super) fn receive(
             Ok(Some(data)) => return Ok(data),
             Ok(None) => {}
             Err(reason) => {
-                refused = report(terms, &reason);
+                refused = report(terms, &endpoint, &reason);
+                if !endpoint.is_passive() {
+                    return Err(refused);
+                }
                 refusals = refusals.saturating_add(1);
                 if refusals >= MOST_REFUSALS || deadline.is_past() {
                     return Err(refused);
@@ -79,8 +83,17 @@ pub(super) fn receive(
 }
 
 /// Logs why a connection was refused, with the setting that decided.
-fn report(terms: &Terms<'_>, reason: &Refused) -> TransferError {
+fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused) -> TransferError {
     let (text, error) = match reason {
+        Refused::Unreachable(error) => {
+            terms
+                .log
+                .event(Level::Notice, "data-connection-failed")
+                .field("port", endpoint.port())
+                .bytes("error", error.to_string().as_bytes())
+                .send();
+            return TransferError::Unreachable;
+        }
         Refused::Handshake(error) => {
             terms
                 .log
@@ -118,12 +131,18 @@ fn give_up(terms: &Terms<'_>, endpoint: &DataEndpoint, refused: TransferError) -
             .send();
         return TransferError::Handshake;
     }
+    if !endpoint.is_passive() {
+        return report(
+            terms,
+            endpoint,
+            &Refused::Unreachable(ErrorKind::TimedOut.into()),
+        );
+    }
     if refused == TransferError::NoConnection {
-        let port = endpoint.address().map_or(0, |address| address.port());
         terms
             .log
             .event(Level::Notice, "no-data-connection")
-            .field("port", port)
+            .field("port", endpoint.port())
             .field("strangers", endpoint.strangers())
             .send();
     }

@@ -6,12 +6,13 @@ use std::mem;
 use ftpsd::proto::command::{Command, CommandError};
 use ftpsd::proto::line::{Line, LineReader};
 use ftpsd::proto::listing::{Entry, Format, Kind};
+use ftpsd::proto::network::Network;
 use ftpsd::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
 use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
-    Examine, FileAnswer, FileTask, Heard, Passive, Policy, Running, Session, Step, TransferTask,
-    Verdict, Work,
+    Active, DataProtection, Examine, FileAnswer, FileTask, Heard, Passive, PlainFrom, Policy,
+    Running, Session, Step, TransferTask, Verdict, Work,
 };
 
 /// Runs every dialogue of one file and returns what went otherwise, as `name:line: ...`.
@@ -81,6 +82,7 @@ impl Dialogue {
             policy: Policy {
                 ascii: true,
                 ipv6: false,
+                active: None,
             },
             reader: LineReader::new(),
             place: Place::Unopened,
@@ -138,7 +140,8 @@ impl Dialogue {
 
     fn open(&mut self, how: &str) -> Result<(), String> {
         let (session, greeting) = match how {
-            "explicit" => Session::greet(),
+            "explicit" => Session::greet(None),
+            "plain" => Session::greet(permission()),
             "implicit" => Session::greet_secured(),
             other => return Err(format!("no way to open: {other}")),
         };
@@ -149,10 +152,19 @@ impl Dialogue {
     }
 
     fn set_policy(&mut self, policy: &str) -> Result<(), String> {
-        match policy {
-            "ipv6" => self.policy.ipv6 = true,
-            "no-ascii" => self.policy.ascii = false,
-            other => return Err(format!("no such policy: {other}")),
+        match policy.split_once(' ').unwrap_or((policy, "")) {
+            ("ipv6", "") => self.policy.ipv6 = true,
+            ("no-ascii", "") => self.policy.ascii = false,
+            ("active", peer) => {
+                let peer = peer.parse().map_err(|_| format!("no address: {peer}"))?;
+                self.policy.active = Some(Active {
+                    peer,
+                    local: std::net::IpAddr::from([10, 0, 0, 1]),
+                    passive_ports: (50_000, 50_999),
+                    listening: vec![2121],
+                });
+            }
+            _ => return Err(format!("no such policy: {policy}")),
         }
         Ok(())
     }
@@ -446,6 +458,12 @@ impl Dialogue {
     }
 }
 
+/// What an administrator permits with `plain-from`.
+fn permission() -> Option<PlainFrom> {
+    let network = Network::parse("10.0.0.0/8")?;
+    PlainFrom::admit([10, 0, 0, 7].into(), &[network])
+}
+
 fn code(reply: Option<&VecDeque<String>>) -> String {
     reply
         .and_then(|lines| lines.front())
@@ -458,13 +476,26 @@ fn code(reply: Option<&VecDeque<String>>) -> String {
 fn description(work: &Work) -> String {
     match work {
         Work::Secure(_) => "secure".to_owned(),
-        Work::Authenticate(work) => format!("authenticate {}", work.name().escape_ascii()),
+        Work::Authenticate(work) => format!(
+            "authenticate {}{}",
+            work.name().escape_ascii(),
+            if work.in_clear_text() { " clear" } else { "" }
+        ),
         Work::Listen(work) => match work.how() {
             Passive::Pasv => "listen pasv".to_owned(),
             Passive::Epsv => "listen epsv".to_owned(),
         },
         Work::File(work) => format!("file {}", file_task(work.task())),
-        Work::Transfer(work) => transfer_task(work.task()),
+        Work::Transfer(work) => format!(
+            "{}{}{}",
+            transfer_task(work.task()),
+            work.connect_to()
+                .map_or_else(String::new, |port| format!(" connect {port}")),
+            match work.protection() {
+                DataProtection::Private => "",
+                DataProtection::Clear(_) => " clear",
+            }
+        ),
     }
 }
 
@@ -641,6 +672,7 @@ fn transfer_error(words: &str) -> Result<TransferError, String> {
     }
     let known = [
         TransferError::NoConnection,
+        TransferError::Unreachable,
         TransferError::Handshake,
         TransferError::NotThisSession,
         TransferError::Network,

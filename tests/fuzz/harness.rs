@@ -4,17 +4,20 @@
 //! What is expected is worked out a second time in here, in the plainest way, and compared.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
-use ftpsd::proto::command::{Command, CommandError};
+use ftpsd::proto::command::{Command, CommandError, NetworkProtocol, ProtLevel};
 use ftpsd::proto::line::{Line, LineReader, LIMIT};
 use ftpsd::proto::listing::{Entry, Kind};
+use ftpsd::proto::network::Network;
 use ftpsd::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
 use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::path::{is_reserved, PathError, VirtualPath, LONGEST_NAME, LONGEST_PATH};
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
-    Authenticate, Examine, FileAnswer, FileTask, FileWork, Finished, Heard, Passive, Policy,
-    Running, Session, Step, StoreRequest, Transfer, TransferTask, Verdict, Work,
+    Active, Authenticate, DataProtection, Examine, FileAnswer, FileTask, FileWork, Finished, Heard,
+    Passive, PlainFrom, Policy, Running, Session, Step, StoreRequest, Transfer, TransferTask,
+    Verdict, Work,
 };
 
 /// Lines do not depend on how the bytes were cut, and no more than `LIMIT` bytes are held. The
@@ -194,7 +197,8 @@ fn check_path(path: &VirtualPath) {
 }
 
 /// A whole session. The first line holds options: `i` opens on the implicit port, `a` turns
-/// translation off, `6` is a connection over IPv6. Each line after it is what the client sends,
+/// translation off, `6` is a connection over IPv6, `t` turns active mode on and `p` permits clear
+/// text. Each line after it is what the client sends,
 /// or, while work waits for its outcome, that outcome: its first byte chooses from the lists
 /// below. During a transfer a line that begins with `=` ends it.
 pub fn session(input: &[u8]) {
@@ -243,7 +247,8 @@ const FILE_ERRORS: [(u8, FileErrorKind); 14] = [
     (b'E', FileErrorKind::Failed),
 ];
 
-const TRANSFER_ERRORS: [(u8, TransferError); 9] = [
+const TRANSFER_ERRORS: [(u8, TransferError); 10] = [
+    (b'u', TransferError::Unreachable),
     (b'n', TransferError::NoConnection),
     (b'h', TransferError::Handshake),
     (b's', TransferError::NotThisSession),
@@ -312,10 +317,13 @@ struct Run {
     /// Lines whose completion reply is still to come.
     unanswered: usize,
     secured: bool,
+    /// Clear text is permitted.
+    plain: bool,
     private: bool,
     rights: Option<Rights>,
     failures: u8,
     endpoint: bool,
+    connect_to: Option<u16>,
     restart: Option<u64>,
     rename_from: Option<VirtualPath>,
     /// The line that the work in `place` is for, and what stood before it.
@@ -332,25 +340,45 @@ struct Cause {
 impl Run {
     fn open(options: &[u8]) -> Run {
         let implicit = options.contains(&b'i');
+        let peer = if options.contains(&b'6') {
+            IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])
+        } else {
+            IpAddr::from([127, 0, 0, 1])
+        };
+        let networks = if options.contains(&b'p') {
+            Network::everywhere()
+        } else {
+            Vec::new()
+        };
+        let plain = PlainFrom::admit(peer, &networks);
+        assert_eq!(plain.is_some(), !networks.is_empty());
         let (session, greeting) = if implicit {
             Session::greet_secured()
         } else {
-            Session::greet()
+            Session::greet(plain)
         };
         assert_eq!(check_reply(&greeting), 220);
         Run {
             policy: Policy {
                 ascii: !options.contains(&b'a'),
                 ipv6: options.contains(&b'6'),
+                active: options.contains(&b't').then(|| Active {
+                    peer,
+                    local: peer,
+                    passive_ports: (50_000, 50_999),
+                    listening: vec![2121],
+                }),
             },
             place: Place::Between(session),
             waiting: VecDeque::new(),
             unanswered: 0,
             secured: implicit,
+            plain: plain.is_some() && !implicit,
             private: implicit,
             rights: None,
             failures: 0,
             endpoint: false,
+            connect_to: None,
             restart: None,
             rename_from: None,
             cause: Cause::default(),
@@ -425,29 +453,43 @@ impl Run {
     fn replied(&mut self, input: &Result<Command, CommandError>, code: u16) {
         if let (Ok(Command::Rest(offset)), 350) = (input, code) {
             self.restart = Some(*offset);
-        } else if let (Ok(Command::Prot(_)), 200) = (input, code) {
+        } else if let (Ok(Command::Prot(level)), 200) = (input, code) {
             assert!(self.secured);
-            self.private = true;
+            self.private = *level == ProtLevel::Private;
+            assert!(self.private || self.plain);
+        } else if let (Ok(Command::Port(address) | Command::Eprt(Some(address))), 200) =
+            (input, code)
+        {
+            let active = self.policy.active.as_ref().expect("active mode is on");
+            assert_eq!(address.ip(), active.peer);
+            assert!(address.port() >= 1024 && !(50_000..=50_999).contains(&address.port()));
+            self.endpoint = true;
+            self.connect_to = Some(address.port());
+        } else if let (Ok(Command::Epsv(NetworkProtocol::All)), 200) = (input, code) {
+            // The client will not use what it gave before.
+            self.endpoint &= self.connect_to.take().is_none();
         } else if let Ok(Command::User(_)) = input {
-            assert_eq!(code, if self.secured { 331 } else { 530 });
+            let taken = self.secured || self.plain;
+            assert_eq!(code, if taken { 331 } else { 530 });
             self.rights = None;
             self.endpoint = false;
         } else if let Ok(Command::Abor) = input {
             self.endpoint = false;
         }
         assert!(code != 230, "only a verdict logs in");
-        assert!(!(300..400).contains(&code) || self.secured);
+        assert!(!(300..400).contains(&code) || self.secured || self.plain);
     }
 
     /// What work there may be at all.
     fn begin(&mut self, work: Work) {
         match &work {
             Work::Secure(secure) => {
-                assert!(!self.secured);
+                assert!(!self.secured && self.rights.is_none());
                 assert_eq!(self.answer(&secure.invitation()), 234);
             }
             Work::Authenticate(authenticate) => {
-                assert!(self.secured, "a password in clear text");
+                assert!(self.secured || self.plain, "a password in clear text");
+                assert_eq!(authenticate.in_clear_text(), !self.secured);
                 assert_eq!(authenticate.password().expose(), argument(&self.cause.line));
                 assert!(format!("{work:?}").contains("password: Password(..)"));
             }
@@ -457,7 +499,10 @@ impl Run {
             }
             Work::File(file) => self.check_file(file.task()),
             Work::Transfer(transfer) => {
-                assert!(self.private, "data in clear text");
+                assert!(self.private || self.plain, "data in clear text");
+                let private = transfer.protection() == DataProtection::Private;
+                assert_eq!(private, self.private);
+                assert_eq!(transfer.connect_to(), self.connect_to);
                 assert!(std::mem::take(&mut self.endpoint), "data to nowhere");
                 self.check_transfer(transfer.task());
             }
@@ -563,6 +608,7 @@ impl Run {
                 let code = self.answer(&reply);
                 assert!(matches!(code, 227 | 229 | 425));
                 self.endpoint = code != 425;
+                self.connect_to = None;
                 self.place = Place::Between(session);
             }
             Work::File(work) => self.file_done(work, file_outcome(outcome)),
@@ -693,7 +739,12 @@ impl Run {
 fn keeps_restart(input: &Result<Command, CommandError>) -> bool {
     matches!(
         input,
-        Ok(Command::Pasv | Command::Epsv(_) | Command::Type(_) | Command::Allo(_))
+        Ok(Command::Pasv
+            | Command::Epsv(_)
+            | Command::Port(_)
+            | Command::Eprt(_)
+            | Command::Type(_)
+            | Command::Allo(_))
             | Err(CommandError::Unknown | CommandError::NotImplemented)
     )
 }

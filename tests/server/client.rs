@@ -128,6 +128,15 @@ impl Client {
         }
     }
 
+    /// Sends bytes as urgent data in clear text, as Telnet's signals go.
+    pub fn send_urgently(&mut self, bytes: &[u8]) {
+        let Link::Clear(socket) = &self.link else {
+            panic!("TLS has no urgent data");
+        };
+        let sent = rustix::net::send(socket, bytes, rustix::net::SendFlags::OOB);
+        assert_eq!(sent, Ok(bytes.len()));
+    }
+
     /// The next reply.
     pub fn reply(&mut self) -> Reply {
         self.next_reply()
@@ -186,6 +195,20 @@ impl Client {
     pub fn connect(&self, address: SocketAddr) -> TlsClient {
         let from = self.from.map(|from| SocketAddr::new(from, 0));
         TlsClient::new(connect(from, address), &self.config)
+    }
+
+    /// The TLS of a data connection over a socket that is connected already.
+    pub fn over(&self, socket: TcpStream) -> TlsClient {
+        TlsClient::new(socket, &self.config)
+    }
+
+    /// This end of the control connection.
+    pub fn local(&self) -> SocketAddr {
+        match &self.link {
+            Link::Clear(socket) => socket.local_addr(),
+            Link::Secured(tls) => tls.socket.local_addr(),
+        }
+        .unwrap()
     }
 
     /// The usual order: EPSV, connect, command, mark, handshake.

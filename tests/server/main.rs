@@ -22,6 +22,7 @@ mod tls;
 
 // The tests.
 mod abort;
+mod active;
 mod binding;
 mod ceilings;
 mod clear_text;
@@ -30,9 +31,11 @@ mod curl;
 mod daemon;
 mod deadlines;
 mod early;
+mod keepalive;
 mod large;
 mod lftp;
 mod limits;
+mod plain;
 mod pool;
 mod python;
 mod reload;

@@ -1,7 +1,7 @@
 //! Before the login: RFC 959 section 4.1.1, RFC 2228, RFC 2389, RFC 4217.
 
 use super::work::{Authenticate, Secure, Work};
-use super::{Channel, Manner, Session, Step};
+use super::{Channel, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, Mechanism, Options, ProtLevel};
 use crate::proto::parameters::{Facts, Protection};
 use crate::proto::reply::Reply;
@@ -22,25 +22,25 @@ pub struct AwaitingPassword {
 }
 
 impl Greeted {
-    pub(super) fn decide(mut self, command: Command) -> Step {
+    pub(super) fn decide(mut self, command: Command, policy: &Policy) -> Step {
         let reply = match (command, self.channel) {
             (Command::User(name), Some(channel)) => {
                 return await_password(channel, self.manner, name)
             }
-            // The argument is dropped unread: in clear text nothing is a password.
+            // The argument is dropped unread: without a channel nothing is a password.
             (Command::User(_) | Command::Pass(_), None) => Reply::tls_first(),
             (Command::Pass(_), Some(_)) => Reply::bad_sequence("Send USER first."),
-            (Command::Auth(Mechanism::Tls), None) => {
+            (Command::Auth(Mechanism::Tls), None | Some(Channel::PlainPermitted(_))) => {
                 return Step::Perform(Work::Secure(Secure::new(self.manner)))
             }
-            (other, channel) => self.manner.answer(&other, channel),
+            (other, channel) => self.manner.answer(&other, channel, policy),
         };
         Step::Reply(Session::Greeted(self), reply)
     }
 }
 
 impl AwaitingPassword {
-    pub(super) fn decide(mut self, command: Command) -> Step {
+    pub(super) fn decide(mut self, command: Command, policy: &Policy) -> Step {
         if let Command::Pass(password) = command {
             return Step::Perform(Work::Authenticate(Authenticate::new(
                 self.channel,
@@ -52,7 +52,13 @@ impl AwaitingPassword {
         if let Command::User(name) = command {
             return await_password(self.channel, self.manner, name);
         }
-        let reply = self.manner.answer(&command, Some(self.channel));
+        if let (Command::Auth(Mechanism::Tls), Channel::PlainPermitted(_)) =
+            (&command, self.channel)
+        {
+            // The name is forgotten: RFC 2228 section 3 has USER sent again after AUTH.
+            return Step::Perform(Work::Secure(Secure::new(self.manner)));
+        }
+        let reply = self.manner.answer(&command, Some(self.channel), policy);
         Step::Reply(Session::AwaitingPassword(self), reply)
     }
 }
@@ -72,10 +78,15 @@ pub(super) fn await_password(channel: Channel, manner: Manner, name: Vec<u8>) ->
 impl Manner {
     /// The reply to a command that means the same in every state; whatever needs a login gets
     /// 530 here, because the state after the login does not ask.
-    pub(super) fn answer(&mut self, command: &Command, channel: Option<Channel>) -> Reply {
+    pub(super) fn answer(
+        &mut self,
+        command: &Command,
+        channel: Option<Channel>,
+        policy: &Policy,
+    ) -> Reply {
         match command {
             Command::Noop => Reply::new(200, "Here."),
-            Command::Feat => self.features(),
+            Command::Feat => self.features(policy),
             Command::Help => help(),
             Command::Syst => Reply::new(215, "UNIX Type: L8"),
             Command::Clnt => Reply::new(200, "Noted."),
@@ -89,6 +100,10 @@ impl Manner {
             Command::Opts(Options::Other) => Reply::new(501, "No such option."),
             Command::Auth(Mechanism::Tls) => match channel {
                 Some(Channel::Secured(_)) => Reply::bad_sequence("TLS is up already."),
+                // RFC 2228 section 3: whoever is logged in would have to log in again.
+                Some(Channel::PlainPermitted(_)) => {
+                    Reply::bad_sequence("Send AUTH TLS before the login: connect anew.")
+                }
                 None => Reply::tls_first(),
             },
             Command::Auth(Mechanism::Other) => Reply::new(504, "This server knows AUTH TLS."),
@@ -97,11 +112,20 @@ impl Manner {
                     self.buffer_size_agreed = true;
                     Reply::new(200, "PBSZ=0")
                 }
-                None => Reply::bad_sequence("Send AUTH TLS first."),
+                None | Some(Channel::PlainPermitted(_)) => {
+                    Reply::bad_sequence("Send AUTH TLS first.")
+                }
             },
             Command::Prot(level) => self.protect(*level),
             // RFC 4217 section 12.3 lets a server refuse to go back to clear text.
-            Command::Ccc => Reply::new(533, "The control connection stays protected."),
+            Command::Ccc => match channel {
+                Some(Channel::Secured(_)) => {
+                    Reply::new(533, "The control connection stays protected.")
+                }
+                Some(Channel::PlainPermitted(_)) | None => {
+                    Reply::new(533, "The control connection is not protected.")
+                }
+            },
             Command::Rein => Reply::new(502, "Connect anew instead."),
             Command::Quit => Reply::new(221, "Goodbye."),
             Command::User(_)
@@ -117,6 +141,8 @@ impl Manner {
             | Command::Rest(_)
             | Command::Pasv
             | Command::Epsv(_)
+            | Command::Port(_)
+            | Command::Eprt(_)
             | Command::Retr(_)
             | Command::Stor(_)
             | Command::Appe(_)
@@ -148,6 +174,10 @@ impl Manner {
                 self.protection = Protection::Private;
                 Reply::new(200, "Data connections are private.")
             }
+            ProtLevel::Clear if self.plain.is_some() => {
+                self.protection = Protection::Clear;
+                Reply::new(200, "Data connections are in clear text.")
+            }
             ProtLevel::Clear => Reply::new(534, "Data connections stay private: PROT P."),
             ProtLevel::SafeOrConfidential => Reply::new(536, "TLS knows PROT P only."),
             ProtLevel::Unknown => Reply::new(504, "This server knows PROT P."),
@@ -155,10 +185,10 @@ impl Manner {
     }
 
     /// FEAT: RFC 2389 section 3, RFC 3659, RFC 4217 section 6.
-    fn features(&self) -> Reply {
+    fn features(&self, policy: &Policy) -> Reply {
         let mlst = format!("MLST {}", self.facts.describe(true, "*"));
+        let active = policy.active.is_some().then_some("EPRT");
         let features = [
-            "AUTH TLS",
             "EPSV",
             "MDTM",
             &mlst,
@@ -172,7 +202,11 @@ impl Manner {
         Reply::multi_line(
             211,
             "Features:",
-            features.map(|feature| feature.as_bytes().to_vec()),
+            ["AUTH TLS"]
+                .into_iter()
+                .chain(active)
+                .chain(features)
+                .map(|feature| feature.as_bytes().to_vec()),
             "End.",
         )
     }

@@ -1,10 +1,12 @@
 //! After the login: the working directory, transfer parameters, and which work a command means.
 
+use std::net::SocketAddr;
+
 use super::access::await_password;
 use super::work::{
     Examine, FileTask, FileWork, Listen, Passive, StoreRequest, Transfer, TransferTask, Work,
 };
-use super::{Channel, Manner, Policy, Session, Step};
+use super::{Channel, DataProtection, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, CommandError, Mode, NetworkProtocol, Structure};
 use crate::proto::listing::Format;
 use crate::proto::outcome::{FileError, FileErrorKind};
@@ -21,8 +23,17 @@ pub struct Authenticated {
     pub(super) directory: VirtualPath,
     pub(super) representation: Type,
     pub(super) prefix: Prefix,
-    pub(super) endpoint: bool,
+    pub(super) endpoint: Option<Endpoint>,
     pub(super) extended_only: bool,
+}
+
+/// Where the next data connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    /// PASV or EPSV: the client connects.
+    Passive,
+    /// PORT or EPRT: the server connects to this port at the client's address.
+    Active(u16),
 }
 
 /// What a command left for the one after it.
@@ -48,7 +59,7 @@ impl Authenticated {
             directory: VirtualPath::root(),
             representation: Type::default(),
             prefix: Prefix::None,
-            endpoint: false,
+            endpoint: None,
             extended_only: false,
         }
     }
@@ -145,6 +156,14 @@ impl Authenticated {
                 self.prefix = prefix.restart_only();
                 self.extended_passive(protocol, policy)
             }
+            Command::Port(address) => {
+                self.prefix = prefix.restart_only();
+                self.active(Some(address), false, policy)
+            }
+            Command::Eprt(address) => {
+                self.prefix = prefix.restart_only();
+                self.active(address, true, policy)
+            }
 
             Command::Retr(path) => self.retrieve(&path, &prefix),
             Command::Stor(path) => self.store(&path, prefix, false),
@@ -157,7 +176,7 @@ impl Authenticated {
             }
             // RFC 959 section 4.1.3: with no transfer under way ABOR succeeds.
             Command::Abor => {
-                self.endpoint = false;
+                self.endpoint = None;
                 self.reply(Reply::new(226, "No transfer is under way."))
             }
             Command::Stat => {
@@ -185,15 +204,14 @@ impl Authenticated {
             | Command::Ccc
             | Command::Rein
             | Command::Quit => {
-                let reply = self.manner.answer(&command, Some(self.channel));
+                let reply = self.manner.answer(&command, Some(self.channel), policy);
                 self.reply(reply)
             }
         }
     }
 
     /// What a line that is no command leaves of a prefix. RNFR has to be followed by RNTO. REST
-    /// stays after a verb that is left out, for PORT and EPRT are among those, and REST survives
-    /// them; a known verb gone wrong may have been a REST.
+    /// stays after a verb that is left out; a known verb gone wrong may have been a REST.
     pub(super) fn forget(&mut self, error: CommandError) {
         let prefix = std::mem::replace(&mut self.prefix, Prefix::None);
         self.prefix = match error {
@@ -230,6 +248,9 @@ impl Authenticated {
         match (protocol, policy.ipv6) {
             (NetworkProtocol::All, _) => {
                 self.extended_only = true;
+                if let Some(Endpoint::Active(_)) = self.endpoint {
+                    self.endpoint = None;
+                }
                 self.reply(Reply::new(200, "Only EPSV from now on."))
             }
             (NetworkProtocol::Same, _)
@@ -241,6 +262,40 @@ impl Authenticated {
             (NetworkProtocol::Ipv6 | NetworkProtocol::Other, false) => {
                 self.reply(Reply::new(522, "Network protocol not supported, use (1)"))
             }
+        }
+    }
+
+    /// PORT and EPRT: RFC 959 section 4.1.2, RFC 2428 section 2. What is refused leaves an older
+    /// endpoint as it was.
+    fn active(mut self, address: Option<SocketAddr>, extended: bool, policy: &Policy) -> Step {
+        let Some(active) = &policy.active else {
+            return self.reply(Reply::new(
+                502,
+                "This server has active-mode = false: send EPSV or PASV.",
+            ));
+        };
+        if self.extended_only {
+            return self.reply(Reply::bad_sequence("EPSV ALL was sent: only EPSV now."));
+        }
+        let address = match address {
+            Some(address) if !extended || address.is_ipv6() == policy.ipv6 => address,
+            Some(_) | None => return self.reply(active.other_protocol()),
+        };
+        match active.port(address) {
+            Ok(port) => {
+                self.endpoint = Some(Endpoint::Active(port));
+                self.reply(Reply::new(200, "The server will connect to that port."))
+            }
+            Err(refusal) => self.reply(refusal),
+        }
+    }
+
+    /// How a data connection is to travel; `None` where it would be in clear text and that is
+    /// not permitted.
+    pub(super) fn data_protection(&self) -> Option<DataProtection> {
+        match self.manner.protection {
+            Protection::Private => Some(DataProtection::Private),
+            Protection::Clear => self.manner.plain.map(DataProtection::Clear),
         }
     }
 
@@ -309,16 +364,18 @@ impl Authenticated {
             Ok(task) => task,
             Err(reply) => return self.reply(reply),
         };
-        if self.manner.protection != Protection::Private {
+        let Some(protection) = self.data_protection() else {
             return self.reply(Reply::new(
                 521,
                 "Data connections must be private: send PBSZ 0 and PROT P.",
             ));
-        }
-        if !std::mem::take(&mut self.endpoint) {
+        };
+        let Some(endpoint) = self.endpoint.take() else {
             return self.reply(Reply::new(425, "Send PASV or EPSV first."));
-        }
-        Step::Perform(Work::Transfer(Transfer::new(self, task)))
+        };
+        Step::Perform(Work::Transfer(Transfer::new(
+            self, task, endpoint, protection,
+        )))
     }
 
     fn examine(self, path: &[u8], right: Right, purpose: Examine) -> Step {

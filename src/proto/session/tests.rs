@@ -4,6 +4,7 @@ use crate::proto::parameters::Rights;
 const POLICY: Policy = Policy {
     ascii: true,
     ipv6: false,
+    active: None,
 };
 
 fn parse(line: &str) -> Result<Command, CommandError> {
@@ -53,7 +54,7 @@ fn before_the_mark_nothing_is_answered() {
 
 #[test]
 fn a_password_in_clear_text_never_becomes_work() {
-    let (mut session, _) = Session::greet();
+    let (mut session, _) = Session::greet(None);
     for line in ["USER a", "PASS secret", "USER a", "PASS secret"] {
         match session.decide(parse(line), &POLICY) {
             Step::Reply(next, reply) => {

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::access::Greeted;
-use super::authenticated::{Authenticated, Prefix};
+use super::authenticated::{Authenticated, Endpoint, Prefix};
 use super::running::Running;
-use super::{Channel, Handshaken, Manner, Session, Step, LOGIN_FAILURES};
+use super::{Channel, DataProtection, Handshaken, Manner, Session, Step, LOGIN_FAILURES};
 use crate::proto::command::Password;
 use crate::proto::hostport;
 use crate::proto::listing::{self, Entry, Format, Kind};
@@ -45,8 +45,8 @@ impl Secure {
         Reply::new(234, "Go on with the TLS handshake.")
     }
 
-    /// After the handshake: the one way for a session that began in clear text to become able
-    /// to take a login.
+    /// After the handshake: where clear text is not permitted, the one way for a session that
+    /// began in it to become able to take a login.
     pub fn finished(self) -> Session {
         Session::Greeted(Greeted {
             channel: Some(Channel::Secured(Handshaken(()))),
@@ -99,6 +99,14 @@ impl Authenticate {
     /// The name given with USER, not verified.
     pub fn name(&self) -> &[u8] {
         &self.name
+    }
+
+    /// Whether name and password came in clear text, as `plain-from` permits it.
+    pub fn in_clear_text(&self) -> bool {
+        match self.channel {
+            Channel::Secured(_) => false,
+            Channel::PlainPermitted(_) => true,
+        }
     }
 
     /// The password given with PASS.
@@ -189,7 +197,7 @@ impl Listen {
             )),
             (Passive::Pasv, Some(SocketAddr::V6(_))) | (_, None) => None,
         };
-        self.session.endpoint = reply.is_some();
+        self.session.endpoint = reply.is_some().then_some(Endpoint::Passive);
         (
             Session::Authenticated(self.session),
             reply.unwrap_or_else(|| Reply::new(425, "No passive port is free; try again.")),
@@ -312,6 +320,8 @@ impl FileWork {
 pub struct Transfer {
     session: Authenticated,
     task: TransferTask,
+    endpoint: Endpoint,
+    protection: DataProtection,
 }
 
 /// Where an upload starts and what it may do.
@@ -362,8 +372,32 @@ pub enum TransferTask {
 }
 
 impl Transfer {
-    pub(super) fn new(session: Authenticated, task: TransferTask) -> Transfer {
-        Transfer { session, task }
+    pub(super) fn new(
+        session: Authenticated,
+        task: TransferTask,
+        endpoint: Endpoint,
+        protection: DataProtection,
+    ) -> Transfer {
+        Transfer {
+            session,
+            task,
+            endpoint,
+            protection,
+        }
+    }
+
+    /// The port to connect to, at the client's address on the control connection and nowhere
+    /// else; `None` when the client connects.
+    pub fn connect_to(&self) -> Option<u16> {
+        match self.endpoint {
+            Endpoint::Active(port) => Some(port),
+            Endpoint::Passive => None,
+        }
+    }
+
+    /// How the data connection is to travel.
+    pub fn protection(&self) -> DataProtection {
+        self.protection
     }
 
     /// What to move.
