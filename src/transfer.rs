@@ -4,6 +4,7 @@
 mod arrival;
 mod copy;
 mod hearing;
+mod inquiry;
 mod listing;
 
 use std::collections::VecDeque;
@@ -15,6 +16,7 @@ use crate::data::DataEndpoint;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::{FileError, Hangup, TransferError};
+use crate::proto::path::VirtualPath;
 use crate::proto::reply::Reply;
 use crate::proto::session::{Finished, Transfer, TransferTask};
 use crate::root::{Origin, Reading, Root, Upload};
@@ -85,7 +87,7 @@ impl Dtp<'_> {
             Ok(subject) => subject,
             Err(error) => {
                 let error = TransferError::Local(error);
-                terms.report(&task, Err(error), &Progress::default(), started);
+                terms.report(words(&task), Err(error), &Progress::default(), started);
                 let (session, reply) = transfer.refused(error);
                 return Finished {
                     session,
@@ -108,7 +110,7 @@ impl Dtp<'_> {
             ),
             None => Err(TransferError::NoConnection),
         };
-        terms.report(&task, outcome, &progress, started);
+        terms.report(words(&task), outcome, &progress, started);
         running.finished(outcome)
     }
 }
@@ -139,25 +141,29 @@ impl Terms<'_> {
                 path,
                 format,
                 prefix,
+                pattern,
                 rights,
-            } => Listing::open(self.root, path, *format, prefix, *rights, now())
-                .map(Subject::Listing),
+            } => Listing::open(
+                self.root,
+                path,
+                *format,
+                prefix,
+                pattern.as_ref(),
+                *rights,
+                now(),
+            )
+            .map(Subject::Listing),
         }
     }
 
-    /// One log line per transfer.
+    /// One log line per transfer, and for HASH and STAT.
     fn report(
         &self,
-        task: &TransferTask,
+        (verb, path): (&'static str, &VirtualPath),
         outcome: Result<(), TransferError>,
         progress: &Progress,
         started: Instant,
     ) {
-        let (verb, path) = match task {
-            TransferTask::Retrieve { path, .. } => ("retrieve", path),
-            TransferTask::Store { path, .. } => ("store", path),
-            TransferTask::List { path, .. } => ("list", path),
-        };
         let level = if outcome.is_ok() {
             Level::Info
         } else {
@@ -180,6 +186,15 @@ impl Terms<'_> {
             Err(error) => event.field("result", error.word()),
         };
         event.send();
+    }
+}
+
+/// The event of the log, and what it is about.
+fn words(task: &TransferTask) -> (&'static str, &VirtualPath) {
+    match task {
+        TransferTask::Retrieve { path, .. } => ("retrieve", path),
+        TransferTask::Store { path, .. } => ("store", path),
+        TransferTask::List { path, .. } => ("list", path),
     }
 }
 

@@ -7,7 +7,9 @@
 
 mod access;
 mod authenticated;
+mod inquiry;
 mod running;
+mod unique;
 mod work;
 
 use super::command::{Command, CommandError};
@@ -17,7 +19,9 @@ use super::reply::Reply;
 
 pub use access::{AwaitingPassword, Greeted};
 pub use authenticated::Authenticated;
+pub use inquiry::{Digest, Hash, Hashing, Status};
 pub use running::{Finished, Heard, Running};
+pub use unique::Unique;
 pub use work::{
     Authenticate, Examine, FileAnswer, FileTask, FileWork, Listen, Passive, Secure, StoreRequest,
     Transfer, TransferTask, Verdict, Work,

@@ -1,7 +1,8 @@
-//! The text of LIST, NLST and MLSD in pieces, so that memory does not grow with the directory.
+//! The text of LIST, NLST, MLSD and STAT in pieces, so that memory does not grow with the directory.
 
+use crate::proto::glob::Pattern;
 use crate::proto::listing::{self, Entry, Format};
-use crate::proto::outcome::{FileError, FileErrorKind, TransferError};
+use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::parameters::Rights;
 use crate::proto::path::VirtualPath;
 use crate::root::{Directory, Found, Root};
@@ -21,22 +22,27 @@ enum Of {
 struct Style {
     format: Format,
     prefix: Vec<u8>,
+    /// Which names of the directory are meant; all where there is none.
+    pattern: Option<Pattern>,
     rights: Rights,
     now: i64,
 }
 
 impl Listing {
+    /// A file or directory that has a pattern as its name is what the pattern means.
     pub(super) fn open(
         root: &Root,
         path: &VirtualPath,
         format: Format,
         prefix: &[u8],
+        pattern: Option<&Pattern>,
         rights: Rights,
         now: i64,
     ) -> Result<Listing, FileError> {
         let mut style = Style {
             format,
             prefix: prefix.to_vec(),
+            pattern: None,
             rights,
             now,
         };
@@ -53,9 +59,23 @@ impl Listing {
                 style.prefix.clear();
                 Of::File(name, root.examine(path)?)
             }
-            (Err(error), _) => return Err(error),
+            (Err(error), _) => match (error.kind, pattern) {
+                // Some file systems cannot even be asked for such a name.
+                (FileErrorKind::NotFound | FileErrorKind::NameInvalid, Some(pattern)) => {
+                    style.prefix = pattern.directory().to_vec();
+                    style.pattern = Some(pattern.clone());
+                    let above = path.parent();
+                    Of::Directory(root.list(&above)?, above)
+                }
+                (_, _) => return Err(error),
+            },
         };
         Ok(Listing { of, style })
+    }
+
+    /// Whether it is of a directory's entries.
+    pub(super) fn is_of_directory(&self) -> bool {
+        matches!(self.of, Of::Directory(..))
     }
 
     /// Appends lines until there are about `enough` bytes, and returns whether more may follow.
@@ -64,7 +84,7 @@ impl Listing {
         root: &Root,
         lines: &mut Vec<u8>,
         enough: usize,
-    ) -> Result<bool, TransferError> {
+    ) -> Result<bool, FileError> {
         let style = &self.style;
         let (directory, path) = match &mut self.of {
             Of::File(name, entry) => {
@@ -75,9 +95,13 @@ impl Listing {
         };
         while lines.len() < enough {
             let more = if style.format == Format::Names {
-                directory.next_names(|_, name| style.line(name, None, lines))
+                directory.next_names(|_, name| {
+                    if style.wants(name) {
+                        style.line(name, None, lines);
+                    }
+                })
             } else {
-                directory.next_entries(|name, found| {
+                let each = |name: &[u8], found| {
                     let entry = match found {
                         Found::Entry(entry) => Some(entry),
                         Found::Link => root.follow(path, name),
@@ -85,9 +109,10 @@ impl Listing {
                     if let Some(entry) = entry {
                         style.line(name, Some(&entry), lines);
                     }
-                })
+                };
+                directory.next_entries(|name| style.wants(name), each)
             };
-            if !more.map_err(TransferError::Local)? {
+            if !more? {
                 return Ok(false);
             }
         }
@@ -98,6 +123,11 @@ impl Listing {
 impl Style {
     fn is_facts(&self) -> bool {
         matches!(self.format, Format::Facts(_))
+    }
+
+    fn wants(&self, name: &[u8]) -> bool {
+        let pattern = self.pattern.as_ref();
+        pattern.is_none_or(|pattern| pattern.matches(name))
     }
 
     fn line(&self, name: &[u8], entry: Option<&Entry>, lines: &mut Vec<u8>) {
