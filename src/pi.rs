@@ -15,7 +15,7 @@ use crate::counters::Counters;
 use crate::data::DataEndpoint;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
-use crate::proto::listing::timestamp;
+use crate::proto::listing::{timestamp, Entry};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
 use crate::proto::session::{
     Authenticate, FileAnswer, FileTask, Finished, Listen, Policy, Secure, Session, Step, Verdict,
@@ -409,8 +409,7 @@ impl ServerPi<'_> {
             }
             FileTask::Examine { path, .. } => return root.examine(path).map(FileAnswer::Entry),
             FileTask::SetModified { path, seconds, .. } => {
-                let outcome = root.set_modified(path, *seconds);
-                ("set-time", path, outcome.map(FileAnswer::Entry))
+                ("set-time", path, entry(root.set_modified(path, *seconds)))
             }
             FileTask::MakeDirectory(path) => {
                 ("make-directory", path, done(root.make_directory(path)))
@@ -448,6 +447,10 @@ impl ServerPi<'_> {
 
 fn done(outcome: Result<(), FileError>) -> Result<FileAnswer, FileError> {
     outcome.map(|()| FileAnswer::Done)
+}
+
+fn entry(outcome: Result<Entry, FileError>) -> Result<FileAnswer, FileError> {
+    outcome.map(FileAnswer::Entry)
 }
 
 /// Eight random bytes, for a name that nothing has.

@@ -113,16 +113,7 @@ impl Root {
         if entry(&seen).kind == Kind::Special {
             return Err(FileError::new(FileErrorKind::NotAFile));
         }
-        let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: seconds,
-                tv_nsec: 0,
-            },
-        };
+        let times = modification(seconds);
         let set = match rustix::fs::utimensat(&handle, c"", &times, AtFlags::EMPTY_PATH) {
             // Kernels before 5.8 need a handle that is open.
             Err(Errno::INVAL | Errno::NOENT | Errno::NOSYS) => {
@@ -312,6 +303,20 @@ impl Reading {
     /// What read(2) reports, but never EINTR.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
         rustix::io::retry_on_intr(|| rustix::io::read(&self.file, &mut *buffer)).map_err(from_errno)
+    }
+}
+
+/// A new time of modification, the time of the last access staying as it is.
+fn modification(seconds: i64) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
+        },
     }
 }
 

@@ -59,6 +59,14 @@ struct Progress {
     protection: Option<(&'static str, bool)>,
 }
 
+/// What a line of the log is about.
+#[derive(Debug, Clone, Copy)]
+enum About<'a> {
+    Transfer(&'a TransferTask),
+    Hash(&'a VirtualPath),
+    Status(&'a VirtualPath),
+}
+
 /// What is moved, opened before the mark so that the client hears of trouble first.
 enum Subject {
     File(Reading, bool),
@@ -87,7 +95,12 @@ impl Dtp<'_> {
             Ok(subject) => subject,
             Err(error) => {
                 let error = TransferError::Local(error);
-                terms.report(words(&task), Err(error), &Progress::default(), started);
+                terms.report(
+                    About::Transfer(&task),
+                    Err(error),
+                    &Progress::default(),
+                    started,
+                );
                 let (session, reply) = transfer.refused(error);
                 return Finished {
                     session,
@@ -110,7 +123,7 @@ impl Dtp<'_> {
             ),
             None => Err(TransferError::NoConnection),
         };
-        terms.report(words(&task), outcome, &progress, started);
+        terms.report(About::Transfer(&task), outcome, &progress, started);
         running.finished(outcome)
     }
 }
@@ -159,11 +172,18 @@ impl Terms<'_> {
     /// One log line per transfer, and for HASH and STAT.
     fn report(
         &self,
-        (verb, path): (&'static str, &VirtualPath),
+        about: About<'_>,
         outcome: Result<(), TransferError>,
         progress: &Progress,
         started: Instant,
     ) {
+        let (verb, path) = match about {
+            About::Transfer(TransferTask::Retrieve { path, .. }) => ("retrieve", path),
+            About::Transfer(TransferTask::Store { path, .. }) => ("store", path),
+            About::Transfer(TransferTask::List { path, .. }) => ("list", path),
+            About::Hash(path) => ("hash", path),
+            About::Status(path) => ("status", path),
+        };
         let level = if outcome.is_ok() {
             Level::Info
         } else {
@@ -186,15 +206,6 @@ impl Terms<'_> {
             Err(error) => event.field("result", error.word()),
         };
         event.send();
-    }
-}
-
-/// The event of the log, and what it is about.
-fn words(task: &TransferTask) -> (&'static str, &VirtualPath) {
-    match task {
-        TransferTask::Retrieve { path, .. } => ("retrieve", path),
-        TransferTask::Store { path, .. } => ("store", path),
-        TransferTask::List { path, .. } => ("list", path),
     }
 }
 

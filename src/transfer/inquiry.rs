@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::hearing::Hearing;
 use super::listing::Listing;
-use super::{now, Dtp, Progress, Terms};
+use super::{now, About, Dtp, Progress, Terms};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::listing::Format;
 use crate::proto::outcome::{Hangup, TransferError};
@@ -35,7 +35,7 @@ impl Dtp<'_> {
         let outcome = self.terms.digest(&path, &mut hearing, &mut progress);
         let result = outcome.map(|_| ());
         self.terms
-            .report(("hash", &path), result, &progress, started);
+            .report(About::Hash(&path), result, &progress, started);
         hashing.finished(outcome)
     }
 
@@ -47,7 +47,7 @@ impl Dtp<'_> {
         let started = Instant::now();
         let Dtp { control, terms, .. } = self;
         let path = work.path().clone();
-        let about = ("status", &path);
+        let about = About::Status(&path);
         let mut progress = Progress::default();
         let opened = Listing::open(
             terms.root,
@@ -76,9 +76,10 @@ impl Dtp<'_> {
             let mut wire = std::mem::take(&mut first);
             reply.lines(&lines, &mut wire);
             if let Err(hangup) = control.send_piece(wire, terms.stop.draining()) {
-                let error = match hangup {
-                    Hangup::Stopping => TransferError::Stopping,
-                    other => other.into(),
+                let error = if hangup == Hangup::Stopping {
+                    TransferError::Stopping
+                } else {
+                    TransferError::ControlLost
                 };
                 terms.report(about, Err(error), &progress, started);
                 return Err(hangup);
