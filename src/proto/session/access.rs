@@ -118,6 +118,7 @@ impl Manner {
                 }
                 None => Reply::new(533, "The control connection is not protected."),
             },
+            // RFC 959 section 5.4 has 502 for it.
             Command::Rein => Reply::new(502, "Connect anew instead."),
             Command::Quit => Reply::new(221, "Goodbye."),
             Command::User(_)
