@@ -79,6 +79,8 @@ impl Listing {
     }
 
     /// Appends lines until there are about `enough` bytes, and returns whether more may follow.
+    /// With a pattern there may be few or none: whoever waits has to be heard meanwhile, however
+    /// large the directory is in which nothing matches.
     pub(super) fn fill(
         &mut self,
         root: &Root,
@@ -115,6 +117,9 @@ impl Listing {
             if !more? {
                 return Ok(false);
             }
+            if style.pattern.is_some() {
+                break;
+            }
         }
         Ok(true)
     }
@@ -144,5 +149,49 @@ impl Style {
             }
             (Format::Long | Format::Facts(_), None) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fills(root: &Root, argument: &[u8]) -> (usize, Vec<u8>) {
+        let path = VirtualPath::root().join(argument).unwrap();
+        let pattern = Pattern::of(argument);
+        let opened = Listing::open(
+            root,
+            &path,
+            Format::Names,
+            b"",
+            pattern.as_ref(),
+            Rights::FULL,
+            0,
+        );
+        let (mut listing, mut text, mut pieces) = (opened.unwrap(), Vec::new(), 1);
+        loop {
+            let mut lines = Vec::new();
+            let more = listing.fill(root, &mut lines, 32 << 10).unwrap();
+            text.append(&mut lines);
+            if !more {
+                return (pieces, text);
+            }
+            pieces += 1;
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_nothing_matches_comes_in_pieces_too() {
+        let place = tempfile::tempdir().unwrap();
+        for number in 0..1000 {
+            std::fs::write(place.path().join(format!("{number:0100}")), "").unwrap();
+        }
+        let root = Root::open(place.path(), "anna", true).unwrap();
+        let (pieces, text) = fills(&root, b"*x");
+        assert_eq!(text, b"");
+        assert!(pieces > 10, "{pieces}");
+        let (pieces, text) = fills(&root, b"*7");
+        assert_eq!(text.len(), 100 * 102);
+        assert!(pieces > 10, "{pieces}");
     }
 }
