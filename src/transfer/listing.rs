@@ -30,6 +30,8 @@ struct Style {
 
 impl Listing {
     /// A file or directory that has a pattern as its name is what the pattern means.
+    /// A pattern that nothing matches is an empty listing, as an empty directory is: to a client
+    /// that polls for files 450 and 550 would be failures (RFC 959 section 5.4 has 450 here).
     pub(super) fn open(
         root: &Root,
         path: &VirtualPath,

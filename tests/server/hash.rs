@@ -10,8 +10,8 @@ use rustix::process::Signal;
 
 use crate::client::Client;
 use crate::content::content;
-use crate::harness::Server;
-use crate::programs::run;
+use crate::harness::{Family, Port, Server};
+use crate::programs::{lftp, run};
 use crate::tls::{End, Version, VERSIONS};
 
 /// A client that aborts waits no longer.
@@ -191,4 +191,31 @@ fn mfmt_sets_what_mdtm_says() {
     let line = server.wait_for_log(&["set-time session=", "path=/folder", "result=complete"]);
     assert!(line.contains(" time=20240229235959 "), "{line}");
     server.wait_for_log(&["set-time session=", "path=/gone", "result=file", "error="]);
+}
+
+/// lftp brings the times along when FEAT has MFMT, and does without where it may not.
+#[test]
+fn lftp_keeps_the_time_of_a_file() {
+    for (access, kept) in [("\"full\"", true), ("\"upload-only\"", false)] {
+        for version in VERSIONS {
+            let server = Server::start_with("", &[("anna", access)]);
+            let here = server.scratch().join("file");
+            fs::write(&here, "12345").unwrap();
+            let old = UNIX_EPOCH + Duration::from_secs(981_173_106);
+            File::options()
+                .append(true)
+                .open(&here)
+                .unwrap()
+                .set_modified(old)
+                .unwrap();
+            lftp(&server, Port::Explicit, Family::V4, version, "put file").succeeded();
+            assert_eq!(fs::read(server.file("file")).unwrap(), b"12345");
+            assert_eq!(
+                modified(&server.file("file")) == 981_173_106,
+                kept,
+                "{access}"
+            );
+            assert_eq!(server.log().contains("set-time session="), kept, "{access}");
+        }
+    }
 }
