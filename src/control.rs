@@ -32,6 +32,8 @@ pub struct ControlConnection {
     lines: LineReader,
     /// Bytes beyond what the line reader takes: one read's worth, a TLS record at most.
     unread: Vec<u8>,
+    /// A reply broke off, so nothing that follows could be told from it.
+    broken_off: bool,
     peer: SocketAddr,
     local: SocketAddr,
 }
@@ -60,6 +62,7 @@ impl ControlConnection {
             tls: None,
             lines: LineReader::new(),
             unread: Vec::new(),
+            broken_off: false,
             peer: normal(peer),
             local: normal(local),
         })
@@ -193,14 +196,42 @@ impl ControlConnection {
     pub fn send(&mut self, reply: &Reply) -> Result<(), Hangup> {
         let mut wire = Vec::with_capacity(128);
         reply.encode(&mut wire);
+        self.send_wire(wire, None)
+    }
+
+    /// Sends a piece of a reply, encoded already.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send), and [`Hangup::Stopping`] when `stop` becomes readable; nothing
+    /// more can be sent then.
+    pub fn send_piece(&mut self, wire: Vec<u8>, stop: BorrowedFd<'_>) -> Result<(), Hangup> {
+        let mut fds = [PollFd::from_borrowed_fd(stop, PollFlags::IN)];
+        if wait::poll(&mut fds, Deadline::now()).map_err(|_| Hangup::Network)? {
+            self.broken_off = true;
+            return Err(Hangup::Stopping);
+        }
+        self.send_wire(wire, Some(stop))
+    }
+
+    fn send_wire(&mut self, mut wire: Vec<u8>, stop: Option<BorrowedFd<'_>>) -> Result<(), Hangup> {
+        if self.broken_off {
+            return Err(Hangup::Network);
+        }
         let deadline = Deadline::after(LONGEST_SEND);
         if let Some(tls) = &mut self.tls {
             tls.push(&wire).map_err(|_| Hangup::Network)?;
         }
         while !self.write_some(&mut wire)? {
-            let mut fds = [PollFd::new(self, PollFlags::OUT)];
+            let mut fds = vec![PollFd::new(self, PollFlags::OUT)];
+            fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop, PollFlags::IN)));
             if !wait::poll(&mut fds, deadline).map_err(|_| Hangup::Network)? {
                 return Err(Hangup::Network);
+            }
+            let stopping = fds.get(1).is_some_and(|stop| !stop.revents().is_empty());
+            drop(fds);
+            if stopping {
+                self.broken_off = true;
+                return Err(Hangup::Stopping);
             }
         }
         Ok(())

@@ -19,9 +19,11 @@ use crate::data::DataEndpoint;
 use crate::limits::{Limits, Slot};
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
+use crate::proto::listing::{timestamp, Entry};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
 use crate::proto::session::{
-    Active, FileAnswer, FileTask, Listen, PlainFrom, Policy, Secure, Session, Step, Transfer, Work,
+    Active, FileAnswer, FileTask, Finished, Listen, PlainFrom, Policy, Secure, Session, Step,
+    Transfer, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
@@ -286,7 +288,20 @@ impl ServerPi<'_> {
                 let (session, reply) = work.finished(outcome);
                 Ok(Step::Reply(session, reply))
             }
-            Work::Transfer(work) => self.transfer(work),
+            Work::Transfer(work) => {
+                let endpoint = self.endpoint_of(&work);
+                self.with_dtp(|dtp, pending| Ok(dtp.perform(work, endpoint, pending)))
+            }
+            Work::Unique(work) => Ok(work.named(random())),
+            Work::Hash(work) => self.with_dtp(|dtp, pending| Ok(dtp.hash(work, pending))),
+            Work::Status(work) => self.with_dtp(|dtp, pending| {
+                let (session, reply) = dtp.status(work)?;
+                Ok(Finished {
+                    session,
+                    reply,
+                    deferred: std::mem::take(pending),
+                })
+            }),
         }
     }
 
@@ -351,20 +366,28 @@ impl ServerPi<'_> {
         Step::Reply(session, reply)
     }
 
-    fn transfer(&mut self, work: Transfer) -> Result<Step, Hangup> {
-        let endpoint = match work.connect_to() {
-            Some(port) => {
-                // The address is that of the control connection, whatever the client wrote.
-                let mut target = self.control.peer();
-                target.set_port(port);
-                Some(DataEndpoint::active(
-                    self.control.local(),
-                    target,
-                    self.binding.data(),
-                ))
-            }
-            None => self.endpoint.take(),
+    /// Where the data connection of a transfer comes from.
+    fn endpoint_of(&mut self, work: &Transfer) -> Option<DataEndpoint> {
+        let Some(port) = work.connect_to() else {
+            return self.endpoint.take();
         };
+        // The address is that of the control connection, whatever the client wrote.
+        let mut target = self.control.peer();
+        target.set_port(port);
+        Some(DataEndpoint::active(
+            self.control.local(),
+            target,
+            self.binding.data(),
+        ))
+    }
+
+    fn with_dtp(
+        &mut self,
+        perform: impl FnOnce(
+            Dtp<'_>,
+            &mut VecDeque<Result<Command, CommandError>>,
+        ) -> Result<Finished, Hangup>,
+    ) -> Result<Step, Hangup> {
         // Logged out means no root, and no transfer is decided then.
         let Some(root) = &self.root else {
             return Err(Hangup::Network);
@@ -382,7 +405,7 @@ impl ServerPi<'_> {
         };
         // Commands that waited for an earlier transfer are heard during this one.
         let mut pending = std::mem::take(&mut self.deferred);
-        let finished = dtp.perform(work, endpoint, &mut pending);
+        let finished = perform(dtp, &mut pending)?;
         self.deferred = finished.deferred;
         self.deferred.append(&mut pending);
         Ok(Step::Reply(finished.session, finished.reply))
@@ -401,13 +424,18 @@ impl ServerPi<'_> {
                 return root.enter(path).map(|()| FileAnswer::Done);
             }
             FileTask::Examine { path, .. } => return root.examine(path).map(FileAnswer::Entry),
-            FileTask::MakeDirectory(path) => ("make-directory", path, root.make_directory(path)),
-            FileTask::RemoveDirectory(path) => {
-                ("remove-directory", path, root.remove_directory(path))
+            FileTask::SetModified { path, seconds, .. } => {
+                ("set-time", path, entry(root.set_modified(path, *seconds)))
             }
-            FileTask::Delete(path) => ("delete", path, root.delete(path)),
+            FileTask::MakeDirectory(path) => {
+                ("make-directory", path, done(root.make_directory(path)))
+            }
+            FileTask::RemoveDirectory(path) => {
+                ("remove-directory", path, done(root.remove_directory(path)))
+            }
+            FileTask::Delete(path) => ("delete", path, done(root.delete(path))),
             FileTask::Rename { from, to, replace } => {
-                ("rename", from, root.rename(from, to, *replace))
+                ("rename", from, done(root.rename(from, to, *replace)))
             }
         };
         let level = if outcome.is_ok() {
@@ -419,13 +447,31 @@ impl ServerPi<'_> {
         if let FileTask::Rename { to, .. } = task {
             event = event.bytes("to", to.as_bytes());
         }
+        if let FileTask::SetModified { seconds, .. } = task {
+            event = event.field("time", timestamp(*seconds));
+        }
         match outcome {
-            Ok(()) => event.field("result", "complete"),
+            Ok(_) => event.field("result", "complete"),
             Err(error) => event
                 .field("result", "file")
                 .bytes("error", describe(error).as_bytes()),
         }
         .send();
-        outcome.map(|()| FileAnswer::Done)
+        outcome
     }
+}
+
+fn done(outcome: Result<(), FileError>) -> Result<FileAnswer, FileError> {
+    outcome.map(|()| FileAnswer::Done)
+}
+
+fn entry(outcome: Result<Entry, FileError>) -> Result<FileAnswer, FileError> {
+    outcome.map(FileAnswer::Entry)
+}
+
+/// Eight random bytes, for a name that nothing has.
+fn random() -> Option<[u8; 8]> {
+    let random = ring::rand::SystemRandom::new();
+    let bytes = ring::rand::generate(&random).ok()?;
+    Some(bytes.expose())
 }

@@ -4,6 +4,7 @@
 mod arrival;
 mod copy;
 mod hearing;
+mod inquiry;
 mod listing;
 
 use std::collections::VecDeque;
@@ -16,6 +17,7 @@ use crate::data::DataEndpoint;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::{FileError, Hangup, TransferError};
+use crate::proto::path::VirtualPath;
 use crate::proto::reply::Reply;
 use crate::proto::session::{Finished, Transfer, TransferTask};
 use crate::root::{Origin, Reading, Root, Upload};
@@ -60,6 +62,14 @@ struct Progress {
     protection: Option<(&'static str, bool)>,
 }
 
+/// What a line of the log is about.
+#[derive(Debug, Clone, Copy)]
+enum About<'a> {
+    Transfer(&'a TransferTask),
+    Hash(&'a VirtualPath),
+    Status(&'a VirtualPath),
+}
+
 /// What is moved, opened before the mark so that the client hears of trouble first.
 enum Subject {
     File(Reading, bool),
@@ -88,7 +98,12 @@ impl Dtp<'_> {
             Ok(subject) => subject,
             Err(error) => {
                 let error = TransferError::Local(error);
-                terms.report(&task, Err(error), &Progress::default(), started);
+                terms.report(
+                    About::Transfer(&task),
+                    Err(error),
+                    &Progress::default(),
+                    started,
+                );
                 let (session, reply) = transfer.refused(error);
                 return Finished {
                     session,
@@ -115,7 +130,7 @@ impl Dtp<'_> {
             }
             None => Err(TransferError::NoConnection),
         };
-        terms.report(&task, outcome, &progress, started);
+        terms.report(About::Transfer(&task), outcome, &progress, started);
         running.finished(outcome)
     }
 }
@@ -146,25 +161,38 @@ impl Terms<'_> {
                 path,
                 format,
                 prefix,
+                pattern,
                 rights,
-            } => Listing::open(self.root, path, *format, prefix, *rights, now())
-                .map(Subject::Listing),
+            } => Listing::open(
+                self.root,
+                path,
+                *format,
+                prefix,
+                pattern.as_ref(),
+                *rights,
+                now(),
+            )
+            .map(Subject::Listing),
         }
     }
 
-    /// One log line per transfer, and the counts.
+    /// One log line per transfer, and for HASH and STAT; and the transfers' counts.
     fn report(
         &self,
-        task: &TransferTask,
+        about: About<'_>,
         outcome: Result<(), TransferError>,
         progress: &Progress,
         started: Instant,
     ) {
-        count(&mut self.counters.totals(), task, outcome, progress.moved);
-        let (verb, path) = match task {
-            TransferTask::Retrieve { path, .. } => ("retrieve", path),
-            TransferTask::Store { path, .. } => ("store", path),
-            TransferTask::List { path, .. } => ("list", path),
+        if let About::Transfer(task) = about {
+            count(&mut self.counters.totals(), task, outcome, progress.moved);
+        }
+        let (verb, path) = match about {
+            About::Transfer(TransferTask::Retrieve { path, .. }) => ("retrieve", path),
+            About::Transfer(TransferTask::Store { path, .. }) => ("store", path),
+            About::Transfer(TransferTask::List { path, .. }) => ("list", path),
+            About::Hash(path) => ("hash", path),
+            About::Status(path) => ("status", path),
         };
         let level = if outcome.is_ok() {
             Level::Info
@@ -290,6 +318,7 @@ mod tests {
             path,
             format: Format::Names,
             prefix: Vec::new(),
+            pattern: None,
             rights: Rights::FULL,
         };
         let mut totals = Totals::default();

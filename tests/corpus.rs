@@ -51,3 +51,13 @@ fn path() {
 fn session() {
     replay("session", harness::session);
 }
+
+#[test]
+fn glob() {
+    replay("glob", harness::glob);
+}
+
+#[test]
+fn time() {
+    replay("time", harness::time);
+}

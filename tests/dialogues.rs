@@ -39,6 +39,31 @@ fn dialogues() {
     assert!(failures.is_empty(), "\n{}\n", failures.join("\n"));
 }
 
+/// A file named after verbs, joined by `_`, is about them.
+#[test]
+fn every_verb_has_a_dialogue_of_its_name() {
+    let mut missing = Vec::new();
+    for verb in Command::VERBS {
+        let of_verb = fs::read_dir(directory()).unwrap().find_map(|entry| {
+            let path = entry.unwrap().path();
+            let stem = path.file_stem()?.to_str()?.to_ascii_uppercase();
+            let named = path.extension()? == "txt" && stem.split('_').any(|word| word == verb);
+            named.then_some(path)
+        });
+        let says_it = of_verb.is_some_and(|path| {
+            fs::read_to_string(path).unwrap().lines().any(|line| {
+                let said = line.strip_prefix("C: ").unwrap_or_default();
+                let word = said.split(' ').next().unwrap_or_default();
+                word.eq_ignore_ascii_case(verb)
+            })
+        });
+        if !says_it {
+            missing.push(verb);
+        }
+    }
+    assert!(missing.is_empty(), "no dialogue of {missing:?}");
+}
+
 /// So that a dialogue is a test that can fail.
 #[test]
 fn differences_are_reported_with_their_line() {

@@ -1,11 +1,13 @@
 //! Commands: a line turned into a verb with an argument of the right kind.
 //!
-//! RFC 959 section 4.1 and 5.3, RFC 2228, 2389, 2428, 3659, 4217.
+//! RFC 959 section 4.1 and 5.3, RFC 2228, 2389, 2428, 3659, 4217, draft-somers-ftp-mfxx,
+//! draft-bryan-ftpext-hash.
 
 use std::fmt;
 use std::net::SocketAddr;
 
 use super::hostport::{self, ExtendedPortError};
+use super::listing;
 use super::parameters::Type;
 
 /// A password as the client sent it. It cannot be printed.
@@ -38,15 +40,17 @@ pub enum Command {
     Pass(Password),
     Quit,
     Auth(Mechanism),
-    Pbsz(u64),
+    Pbsz(u32),
     Prot(ProtLevel),
     Ccc,
     Rein,
     Feat,
     Opts(Options),
-    Help,
+    /// With a verb, or with nothing.
+    Help(Vec<u8>),
     Syst,
-    Stat,
+    /// With the pathname, or alone.
+    Stat(Option<Vec<u8>>),
     Noop,
     Clnt,
     Cwd(Vec<u8>),
@@ -64,6 +68,7 @@ pub enum Command {
     Eprt(Option<SocketAddr>),
     Retr(Vec<u8>),
     Stor(Vec<u8>),
+    Stou,
     Appe(Vec<u8>),
     Abor,
     List(Vec<u8>),
@@ -72,6 +77,9 @@ pub enum Command {
     Mlst(Vec<u8>),
     Size(Vec<u8>),
     Mdtm(Vec<u8>),
+    /// Seconds since 1970 in UTC, and the pathname.
+    Mfmt(i64, Vec<u8>),
+    Hash(Vec<u8>),
     Dele(Vec<u8>),
     Rnfr(Vec<u8>),
     Rnto(Vec<u8>),
@@ -106,7 +114,7 @@ pub enum ProtLevel {
 pub enum Mode {
     /// `S`.
     Stream,
-    /// Block, compressed or unknown.
+    /// `B` or `C`, or `Z` which others have.
     Other,
 }
 
@@ -115,7 +123,7 @@ pub enum Mode {
 pub enum Structure {
     /// `F`.
     File,
-    /// Record, page or unknown.
+    /// `R` or `P`.
     Other,
 }
 
@@ -141,6 +149,8 @@ pub enum Options {
     Utf8On,
     /// `MLST` with the facts wanted.
     Mlst(Vec<u8>),
+    /// `HASH` with the algorithm wanted, or with nothing.
+    Hash(Vec<u8>),
     /// Anything else.
     Other,
 }
@@ -161,9 +171,9 @@ pub enum CommandError {
 }
 
 /// The verbs of the RFCs that are deliberately left out, answered 502 instead of 500.
-const LEFT_OUT: [&str; 20] = [
-    "ACCT", "ADAT", "CONF", "ENC", "HASH", "MFMT", "HOST", "LANG", "LPRT", "LPSV", "MIC", "MFCT",
-    "MFF", "SITE", "SMNT", "STOU", "XRCP", "XRSQ", "AVBL", "CSID",
+const LEFT_OUT: [&str; 17] = [
+    "ACCT", "ADAT", "CONF", "ENC", "HOST", "LANG", "LPRT", "LPSV", "MIC", "MFCT", "MFF", "SITE",
+    "SMNT", "XRCP", "XRSQ", "AVBL", "CSID",
 ];
 
 impl Command {
@@ -189,7 +199,11 @@ impl Command {
                     _ => Mechanism::Other,
                 },
             ),
-            "PBSZ" => Command::Pbsz(number(argument, "PBSZ 0")?),
+            // RFC 2228 section 3: 501 past 32 bits.
+            "PBSZ" => Command::Pbsz(
+                u32::try_from(number(argument, "PBSZ 0")?)
+                    .map_err(|_| CommandError::Syntax("PBSZ 0"))?,
+            ),
             "PROT" => Command::Prot(
                 match &needed(argument, "PROT P")?.to_ascii_uppercase()[..] {
                     b"C" => ProtLevel::Clear,
@@ -202,10 +216,10 @@ impl Command {
             "REIN" => Command::Rein,
             "FEAT" => Command::Feat,
             "OPTS" => Command::Opts(options(&needed(argument, "OPTS name value")?)),
-            "HELP" => Command::Help,
+            "HELP" => Command::Help(argument.to_vec()),
             "SYST" => Command::Syst,
-            "STAT" if argument.is_empty() => Command::Stat,
-            "STAT" => return Err(CommandError::Parameter("STAT takes no pathname here.")),
+            "STAT" if argument.is_empty() => Command::Stat(None),
+            "STAT" => Command::Stat(Some(without_options(argument).to_vec())),
             "NOOP" => Command::Noop,
             "CLNT" => Command::Clnt,
             "CWD" | "XCWD" => Command::Cwd(needed(argument, "CWD pathname")?),
@@ -215,24 +229,18 @@ impl Command {
             "MODE" => Command::Mode(
                 match &needed(argument, "MODE S")?.to_ascii_uppercase()[..] {
                     b"S" => Mode::Stream,
-                    _ => Mode::Other,
+                    b"B" | b"C" | b"Z" => Mode::Other,
+                    _ => return Err(CommandError::Syntax("MODE S")),
                 },
             ),
             "STRU" => Command::Stru(
                 match &needed(argument, "STRU F")?.to_ascii_uppercase()[..] {
                     b"F" => Structure::File,
-                    _ => Structure::Other,
+                    b"R" | b"P" => Structure::Other,
+                    _ => return Err(CommandError::Syntax("STRU F")),
                 },
             ),
-            // RFC 959: ALLO size, with an optional record size after it.
-            "ALLO" => Command::Allo(number(
-                argument
-                    .trim_ascii_start()
-                    .split(|&byte| byte == b' ')
-                    .next()
-                    .unwrap_or_default(),
-                "ALLO bytes",
-            )?),
+            "ALLO" => Command::Allo(allocation(argument)?),
             "REST" => Command::Rest(number(argument, "REST bytes")?),
             "PASV" => Command::Pasv,
             "EPSV" => Command::Epsv(match &argument.to_ascii_uppercase()[..] {
@@ -262,6 +270,7 @@ impl Command {
             }),
             "RETR" => Command::Retr(needed(argument, "RETR pathname")?),
             "STOR" => Command::Stor(needed(argument, "STOR pathname")?),
+            "STOU" => Command::Stou,
             "APPE" => Command::Appe(needed(argument, "APPE pathname")?),
             "ABOR" => Command::Abor,
             "LIST" => Command::List(without_options(argument).to_vec()),
@@ -270,6 +279,11 @@ impl Command {
             "MLST" => Command::Mlst(argument.to_vec()),
             "SIZE" => Command::Size(needed(argument, "SIZE pathname")?),
             "MDTM" => Command::Mdtm(needed(argument, "MDTM pathname")?),
+            "MFMT" => {
+                let (seconds, path) = modification(argument)?;
+                Command::Mfmt(seconds, path)
+            }
+            "HASH" => Command::Hash(needed(argument, "HASH pathname")?),
             "DELE" => Command::Dele(needed(argument, "DELE pathname")?),
             "RNFR" => Command::Rnfr(needed(argument, "RNFR pathname")?),
             "RNTO" => Command::Rnto(needed(argument, "RNTO pathname")?),
@@ -281,13 +295,20 @@ impl Command {
     }
 
     /// The verbs in the order of RFC 959's groups, for HELP and for the documents' test.
-    pub const VERBS: [&'static str; 47] = [
+    pub const VERBS: [&'static str; 50] = [
         "USER", "PASS", "QUIT", "AUTH", "PBSZ", "PROT", "CCC", "REIN", "FEAT", "OPTS", "HELP",
         "SYST", "STAT", "NOOP", "CLNT", "CWD", "XCWD", "CDUP", "XCUP", "PWD", "XPWD", "TYPE",
-        "MODE", "STRU", "ALLO", "REST", "PASV", "EPSV", "PORT", "EPRT", "RETR", "STOR", "APPE",
-        "ABOR", "LIST", "NLST", "MLSD", "MLST", "SIZE", "MDTM", "DELE", "RNFR", "RNTO", "MKD",
-        "XMKD", "RMD", "XRMD",
+        "MODE", "STRU", "ALLO", "REST", "PASV", "EPSV", "PORT", "EPRT", "RETR", "STOR", "STOU",
+        "APPE", "ABOR", "LIST", "NLST", "MLSD", "MLST", "SIZE", "MDTM", "MFMT", "HASH", "DELE",
+        "RNFR", "RNTO", "MKD", "XMKD", "RMD", "XRMD",
     ];
+
+    /// Whether `verb` is one of the RFCs' that this server leaves out.
+    pub fn is_left_out(verb: &[u8]) -> bool {
+        LEFT_OUT
+            .iter()
+            .any(|left_out| verb.eq_ignore_ascii_case(left_out.as_bytes()))
+    }
 }
 
 fn needed(argument: &[u8], form: &'static str) -> Result<Vec<u8>, CommandError> {
@@ -309,14 +330,47 @@ fn number(argument: &[u8], form: &'static str) -> Result<u64, CommandError> {
         .ok_or(CommandError::Syntax(form))
 }
 
+/// ALLO: RFC 959 section 4.1.3, with an optional record size after `R`, which says nothing here.
+fn allocation(argument: &[u8]) -> Result<u64, CommandError> {
+    let form = "ALLO bytes [R bytes]";
+    let mut words = argument
+        .split(|&byte| byte == b' ')
+        .filter(|word| !word.is_empty());
+    let bytes = number(words.next().unwrap_or_default(), form)?;
+    match (words.next(), words.next(), words.next()) {
+        (None, ..) => Ok(bytes),
+        (Some(b"R" | b"r"), Some(record), None) => number(record, form).map(|_| bytes),
+        (Some(_), ..) => Err(CommandError::Syntax(form)),
+    }
+}
+
+/// MFMT: draft-somers-ftp-mfxx section 3.1; the time is RFC 3659's time-val (section 2.3).
+fn modification(argument: &[u8]) -> Result<(i64, Vec<u8>), CommandError> {
+    let mut words = argument.splitn(2, |&byte| byte == b' ');
+    let seconds = words.next().and_then(listing::seconds);
+    match (seconds, words.next()) {
+        (Some(seconds), Some(path)) if !path.is_empty() => Ok((seconds, path.to_vec())),
+        (Some(_) | None, _) => Err(CommandError::Syntax("MFMT YYYYMMDDHHMMSS pathname")),
+    }
+}
+
+/// TYPE: RFC 959 section 3.1.1. A type of the RFC that is left out is 504, anything else 501.
 fn representation(argument: &[u8]) -> Result<Type, CommandError> {
     match &argument.to_ascii_uppercase()[..] {
-        b"A" | b"A N" => Ok(Type::Ascii),
+        // RFC 1123 section 4.1.2.2: whoever does not tell T from N takes T for N.
+        b"A" | b"A N" | b"A T" => Ok(Type::Ascii),
         b"I" | b"L 8" => Ok(Type::Image),
-        b"" => Err(CommandError::Syntax("TYPE I")),
-        _ => Err(CommandError::Parameter(
+        b"A C" | b"E" | b"E N" | b"E T" | b"E C" => Err(CommandError::Parameter(
             "This server knows TYPE A, TYPE I and TYPE L 8.",
         )),
+        other => match other
+            .strip_prefix(b"L ")
+            .map(|size| number(size, "TYPE L 8"))
+        {
+            Some(Ok(_)) => Err(CommandError::Parameter("The byte size here is 8.")),
+            Some(Err(error)) => Err(error),
+            None => Err(CommandError::Syntax("TYPE I")),
+        },
     }
 }
 
@@ -330,11 +384,13 @@ fn options(argument: &[u8]) -> Options {
         }
     } else if name.eq_ignore_ascii_case(b"MLST") {
         return Options::Mlst(value.to_vec());
+    } else if name.eq_ignore_ascii_case(b"HASH") {
+        return Options::Hash(value.to_vec());
     }
     Options::Other
 }
 
-/// Clients pass `ls` options to LIST and NLST; the pathname begins after them. A directory whose
+/// Clients pass `ls` options to LIST, NLST and STAT; the pathname begins after them. A directory whose
 /// name begins with a dash is listed as `./-name`.
 fn without_options(argument: &[u8]) -> &[u8] {
     let mut rest = argument;
@@ -376,6 +432,38 @@ mod tests {
             check(line, Err(CommandError::Syntax("REST bytes")));
         }
         check(b"ALLO 10 R 5", Ok(Command::Allo(10)));
+        check(b"ALLO 10 r 5", Ok(Command::Allo(10)));
+        for line in [
+            &b"ALLO"[..],
+            b"ALLO 10 R",
+            b"ALLO 10 5",
+            b"ALLO 10 R x",
+            b"ALLO 10 R 5 6",
+        ] {
+            check(line, Err(CommandError::Syntax("ALLO bytes [R bytes]")));
+        }
+        check(b"PBSZ 4294967295", Ok(Command::Pbsz(u32::MAX)));
+        check(b"PBSZ 4294967296", Err(CommandError::Syntax("PBSZ 0")));
+    }
+
+    #[test]
+    fn times_of_mfmt() {
+        check(
+            b"MFMT 20231114221320  a b",
+            Ok(Command::Mfmt(1_700_000_000, b" a b".to_vec())),
+        );
+        for line in [
+            &b"MFMT"[..],
+            b"MFMT 20231114221320",
+            b"MFMT 20231114221320 ",
+            b"MFMT a 20231114221320",
+            b"MFMT 2023111422132 a",
+        ] {
+            check(
+                line,
+                Err(CommandError::Syntax("MFMT YYYYMMDDHHMMSS pathname")),
+            );
+        }
     }
 
     #[test]
@@ -384,6 +472,8 @@ mod tests {
         check(b"LIST -a -l dir", Ok(Command::List(b"dir".to_vec())));
         check(b"LIST ./-dir", Ok(Command::List(b"./-dir".to_vec())));
         check(b"MLSD -dir", Ok(Command::Mlsd(b"-dir".to_vec())));
+        check(b"STAT", Ok(Command::Stat(None)));
+        check(b"STAT -l", Ok(Command::Stat(Some(b"".to_vec()))));
     }
 
     #[test]

@@ -138,6 +138,39 @@ pub fn timestamp(seconds: i64) -> String {
     )
 }
 
+/// Seconds since 1970 of a time-val, `YYYYMMDDHHMMSS` in UTC (RFC 3659 section 2.3), or `None`
+/// where it is none. A fraction after it is left out, for MDTM and MLSD show none; the 60th second
+/// is the first of the next minute.
+pub fn seconds(time_val: &[u8]) -> Option<i64> {
+    let (digits, fraction) = time_val.split_at_checked(14)?;
+    let fraction_is_good = match fraction.split_first() {
+        None => true,
+        Some((b'.', rest)) => !rest.is_empty() && rest.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    if !fraction_is_good || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let part = |from: usize, to: usize| -> Option<u16> {
+        std::str::from_utf8(digits.get(from..to)?)
+            .ok()?
+            .parse()
+            .ok()
+    };
+    let byte = |from: usize| u8::try_from(part(from, from.saturating_add(2))?).ok();
+    let month = Month::try_from(byte(4)?).ok()?;
+    let date = time::Date::from_calendar_date(part(0, 4)?.into(), month, byte(6)?).ok()?;
+    let (second, leap) = match byte(12)? {
+        60 => (59, 1),
+        second => (second, 0),
+    };
+    let time = time::Time::from_hms(byte(8)?, byte(10)?, second).ok()?;
+    date.with_time(time)
+        .assume_utc()
+        .unix_timestamp()
+        .checked_add(leap)
+}
+
 /// The letters of the perm fact (RFC 3659 section 7.5.5).
 fn permissions(kind: Kind, rights: Rights) -> String {
     let letters: &[(char, Right)] = match kind {
@@ -222,6 +255,35 @@ mod tests {
         assert_eq!(timestamp(-1), "19691231235959");
         assert_eq!(timestamp(i64::MAX), "99991231000000");
         assert_eq!(timestamp(i64::MIN), "00000101000000");
+    }
+
+    #[test]
+    fn times_are_read_as_they_are_written() {
+        for time in [0, -1, 1_700_000_000, 253_402_300_799, -62_167_219_200] {
+            assert_eq!(seconds(timestamp(time).as_bytes()), Some(time), "{time}");
+        }
+        assert_eq!(seconds(b"20231114221320.999"), Some(1_700_000_000));
+        assert_eq!(seconds(b"20231231235960"), seconds(b"20240101000000"));
+        assert_eq!(seconds(b"20240229000000"), Some(1_709_164_800));
+        for bad in [
+            &b""[..],
+            b"2023111422132",
+            b"202311142213200",
+            b"20231114221320.",
+            b"20231114221320.5x",
+            b"20231114221320,5",
+            b"20230229000000",
+            b"20231301000000",
+            b"20230001000000",
+            b"20230132000000",
+            b"20230101240000",
+            b"20230101006000",
+            b"20230101000061",
+            b"+0230101000000",
+            b"2023 101000000",
+        ] {
+            assert_eq!(seconds(bad), None, "{}", bad.escape_ascii());
+        }
     }
 
     #[test]

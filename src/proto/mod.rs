@@ -3,6 +3,8 @@
 
 pub mod ascii;
 pub mod command;
+pub mod glob;
+pub mod help;
 pub mod hostport;
 pub mod line;
 pub mod listing;

@@ -79,12 +79,36 @@ impl FileError {
         }
     }
 
-    /// The reply when it happens after the mark: RFC 959 allows fewer codes there.
+    /// The reply where a name is to be given to a file: STOR, STOU, APPE, RNTO. RFC 959 section
+    /// 5.4 has 553 there when the name cannot be used, be it that something else has it.
+    pub fn reply_to_name(self) -> Reply {
+        match self.kind {
+            FileErrorKind::Exists => Reply::new(553, "The name exists and may not be replaced."),
+            FileErrorKind::NotAFile => Reply::new(553, "The name is of no regular file."),
+            FileErrorKind::NotFound
+            | FileErrorKind::Denied
+            | FileErrorKind::NotADirectory
+            | FileErrorKind::NotEmpty
+            | FileErrorKind::Links
+            | FileErrorKind::ReadOnly
+            | FileErrorKind::NameInvalid
+            | FileErrorKind::BeyondEnd
+            | FileErrorKind::Unfinished
+            | FileErrorKind::NoSpace
+            | FileErrorKind::TooLarge
+            | FileErrorKind::Busy
+            | FileErrorKind::Failed => self.reply(),
+        }
+    }
+
+    /// The reply when it happens after the mark: RFC 959 section 5.4 allows fewer codes there.
+    /// 452 is not among them, but 552 would not say that room may be there later, as RFC 1123
+    /// section 4.1.2.11 wants it said.
     fn reply_after_mark(self) -> Reply {
         match self.kind {
-            FileErrorKind::NoSpace | FileErrorKind::TooLarge | FileErrorKind::Exists => {
-                self.reply()
-            }
+            FileErrorKind::NoSpace | FileErrorKind::TooLarge => self.reply(),
+            // Another upload was first.
+            FileErrorKind::Exists => self.reply_to_name(),
             FileErrorKind::NotFound
             | FileErrorKind::Denied
             | FileErrorKind::NotAFile
@@ -122,6 +146,8 @@ pub enum TransferError {
     Truncated,
     /// Nothing moved for as long as the configuration allows (426).
     Stalled,
+    /// HASH took longer than the configuration allows (556).
+    OutOfTime,
     /// The client sent ABOR (426).
     Aborted,
     /// The control connection ended, so nobody is left to tell (426).
@@ -143,6 +169,7 @@ impl TransferError {
             | TransferError::Network
             | TransferError::Truncated
             | TransferError::Stalled
+            | TransferError::OutOfTime
             | TransferError::Aborted
             | TransferError::ControlLost
             | TransferError::Stopping => self.reply_after_mark(),
@@ -179,6 +206,10 @@ impl TransferError {
                 "The data connection ended without TLS close_notify: not stored.",
             ),
             TransferError::Stalled => Reply::new(426, "The data connection stood still too long."),
+            // draft-bryan-ftpext-hash section 3.5.
+            TransferError::OutOfTime => {
+                Reply::new(556, "It takes longer than idle-timeout allows.")
+            }
             TransferError::Aborted => Reply::new(426, "Transfer aborted."),
             TransferError::ControlLost => Reply::new(426, "The control connection ended."),
             TransferError::Stopping => Reply::new(426, "The server is stopping."),
@@ -197,6 +228,7 @@ impl TransferError {
             TransferError::Network => "network",
             TransferError::Truncated => "truncated",
             TransferError::Stalled => "stalled",
+            TransferError::OutOfTime => "out-of-time",
             TransferError::Aborted => "aborted",
             TransferError::ControlLost => "control-lost",
             TransferError::Stopping => "stopping",

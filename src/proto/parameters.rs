@@ -25,13 +25,13 @@ pub enum Protection {
 /// One thing that a user may or may not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// Download; SIZE and MDTM, which [`List`](Self::List) allows too.
+    /// Download, HASH; SIZE and MDTM, which [`List`](Self::List) allows too.
     Read,
-    /// See names and facts: LIST, NLST, MLSD, MLST, SIZE, MDTM.
+    /// See names and facts: LIST, NLST, MLSD, MLST, STAT, SIZE, MDTM.
     List,
     /// Upload under a name that is not there yet.
     Write,
-    /// Replace a published file.
+    /// Replace a published file; set its time by MFMT.
     Overwrite,
     /// Add to the end of a published file.
     Append,

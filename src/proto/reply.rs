@@ -111,16 +111,56 @@ impl Reply {
                 // The indent keeps a line that begins with digits from ending the reply.
                 wire.push(b' ');
             }
-            for &byte in line.iter() {
-                match byte {
-                    b'\r' | b'\n' | 0 => wire.push(b'?'),
-                    0xff => wire.extend_from_slice(&[0xff, 0xff]),
-                    other => wire.push(other),
-                }
-            }
-            wire.extend_from_slice(b"\r\n");
+            push_line(line, wire);
         }
     }
+}
+
+/// A reply whose lines are sent in pieces, because there may be many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multiline {
+    code: u16,
+}
+
+impl Multiline {
+    /// With this code.
+    pub(super) fn new(code: u16) -> Multiline {
+        Multiline { code }
+    }
+
+    /// Appends the first line as it goes over the wire.
+    pub fn first(self, text: &'static str, wire: &mut Vec<u8>) {
+        wire.extend_from_slice(format!("{}-{text}\r\n", self.code).as_bytes());
+    }
+
+    /// Appends lines, each of which ends in CRLF. They stand as they are, for clients that read
+    /// them as LIST's; only one that begins with digits is indented, for it could end the reply
+    /// (RFC 959 section 4.2).
+    pub fn lines(self, lines: &[u8], wire: &mut Vec<u8>) {
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            if line.first().is_some_and(u8::is_ascii_digit) {
+                wire.push(b' ');
+            }
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            push_line(line.strip_suffix(b"\r").unwrap_or(line), wire);
+        }
+    }
+
+    /// The last line, as a reply of its own.
+    pub(super) fn last(self, text: &'static str) -> Reply {
+        Reply::new(self.code, text)
+    }
+}
+
+fn push_line(line: &[u8], wire: &mut Vec<u8>) {
+    for &byte in line {
+        match byte {
+            b'\r' | b'\n' | 0 => wire.push(b'?'),
+            0xff => wire.extend_from_slice(&[0xff, 0xff]),
+            other => wire.push(other),
+        }
+    }
+    wire.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -148,6 +188,20 @@ mod tests {
     fn line_ends_in_text_cannot_forge_a_reply() {
         let reply = Reply::with_text(257, b"a\r\n230 b\0".to_vec());
         assert_eq!(wire(&reply), b"257 a??230 b?\r\n");
+    }
+
+    #[test]
+    fn lines_in_pieces_cannot_end_the_reply() {
+        let reply = Multiline::new(212);
+        let mut wire = Vec::new();
+        reply.first("Entries:", &mut wire);
+        reply.lines(b"-rw a\xff\r\n212 b\r\n", &mut wire);
+        reply.lines(b"a\0b\rc\r\n", &mut wire);
+        reply.last("End.").encode(&mut wire);
+        assert_eq!(
+            wire,
+            b"212-Entries:\r\n-rw a\xff\xff\r\n 212 b\r\na?b?c\r\n212 End.\r\n"
+        );
     }
 
     #[test]

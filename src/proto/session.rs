@@ -8,8 +8,10 @@
 mod access;
 mod active;
 mod authenticated;
+mod inquiry;
 mod plain;
 mod running;
+mod unique;
 mod work;
 
 use super::command::{Command, CommandError};
@@ -21,8 +23,10 @@ pub use access::{AwaitingPassword, Greeted};
 pub use active::Active;
 pub use authenticated::Authenticated;
 use authenticated::Endpoint;
+pub use inquiry::{Digest, Hash, Hashing, Status};
 pub use plain::{DataProtection, PlainFrom};
 pub use running::{Finished, Heard, Running};
+pub use unique::Unique;
 pub use work::{
     Authenticate, Examine, FileAnswer, FileTask, FileWork, Listen, Passive, Secure, StoreRequest,
     Transfer, TransferTask, Verdict, Work,

@@ -63,13 +63,20 @@ impl Directory {
         }
     }
 
-    /// As [`next_names`](Self::next_names), each with what it is. Entries that vanish meanwhile
-    /// are left out.
+    /// As [`next_names`](Self::next_names), the `wanted` ones each with what it is. Entries that
+    /// vanish meanwhile are left out.
     ///
     /// # Errors
     /// What getdents(2) reports.
-    pub fn next_entries(&mut self, mut each: impl FnMut(&[u8], Found)) -> Result<bool, FileError> {
+    pub fn next_entries(
+        &mut self,
+        wanted: impl Fn(&[u8]) -> bool,
+        mut each: impl FnMut(&[u8], Found),
+    ) -> Result<bool, FileError> {
         self.next_names(|directory, name| {
+            if !wanted(name) {
+                return;
+            }
             let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 return;
             };

@@ -215,6 +215,57 @@ fn renames_replace_only_when_allowed() {
 }
 
 #[test]
+fn times_are_set_inside_the_root_only() {
+    let (place, roots) = tree();
+    let modified = |name: &str| fs::metadata(place.path().join(name)).unwrap().modified();
+    let secret = modified("secret").unwrap();
+    fs::create_dir(place.path().join("root/a/dir")).unwrap();
+    let fifo = place.path().join("root/fifo");
+    let mode = Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, mode, 0).unwrap();
+    for (number, root) in roots.iter().enumerate() {
+        let seconds = 1_700_000_000 + i64::try_from(number).unwrap();
+        let set = |name: &str| {
+            let set = root.set_modified(&path(name), seconds);
+            set.map(|entry| entry.modified).map_err(|error| error.kind)
+        };
+        for name in ["file", "a/absolute", "into/deep", "a/dir", "into"] {
+            assert_eq!(set(name), Ok(seconds), "{name}");
+            assert_eq!(root.examine(&path(name)).unwrap().modified, seconds);
+        }
+        assert_eq!(set("a/escape"), Err(FileErrorKind::NotFound));
+        assert_eq!(set("gone"), Err(FileErrorKind::NotFound));
+        assert_eq!(set("fifo"), Err(FileErrorKind::NotAFile));
+        assert_eq!(set("loop"), Err(FileErrorKind::Links));
+        assert_eq!(modified("secret").unwrap(), secret);
+    }
+}
+
+/// The way that kernels before 5.8 need.
+#[test]
+fn times_are_set_by_an_open_handle_too() {
+    let (place, roots) = tree();
+    for (number, root) in roots.iter().enumerate() {
+        for name in ["file", "a"] {
+            let path = path(name);
+            let open = |flags| root.resolver.open(&root.handle, &path, flags);
+            let seen = stat(&open(OFlags::PATH).unwrap()).unwrap();
+            let seconds = 1_600_000_000 + i64::try_from(number).unwrap();
+            let times = modification(seconds);
+            set_modified_of_open(open, &seen, &times).unwrap();
+            assert_eq!(root.examine(&path).unwrap().modified, seconds);
+            // Replaced meanwhile: left alone.
+            let other = stat(&root.handle).unwrap();
+            assert_eq!(
+                set_modified_of_open(open, &other, &times),
+                Err(Errno::AGAIN)
+            );
+        }
+    }
+    drop(place);
+}
+
+#[test]
 fn a_large_directory_comes_in_pieces() {
     let (place, roots) = tree();
     fs::create_dir(place.path().join("root/many")).unwrap();
@@ -224,7 +275,7 @@ fn a_large_directory_comes_in_pieces() {
     for root in roots {
         let mut directory = root.list(&path("many")).unwrap();
         let (mut pieces, mut names) = (0, 0);
-        while directory.next_entries(|_, _| names += 1).unwrap() {
+        while directory.next_entries(|_| true, |_, _| names += 1).unwrap() {
             pieces += 1;
         }
         assert_eq!(names, 2000);

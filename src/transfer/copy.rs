@@ -59,7 +59,9 @@ impl Copy<'_, '_> {
         let mut lines = Vec::with_capacity(PIECE);
         loop {
             lines.clear();
-            let more = listing.fill(root, &mut lines, PIECE / 2)?;
+            let more = listing
+                .fill(root, &mut lines, PIECE / 2)
+                .map_err(TransferError::Local)?;
             self.send(&lines)?;
             if !more {
                 return Ok(());

@@ -1,7 +1,8 @@
-//! The text of LIST, NLST and MLSD in pieces, so that memory does not grow with the directory.
+//! The text of LIST, NLST, MLSD and STAT in pieces, so that memory does not grow with the directory.
 
+use crate::proto::glob::Pattern;
 use crate::proto::listing::{self, Entry, Format};
-use crate::proto::outcome::{FileError, FileErrorKind, TransferError};
+use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::parameters::Rights;
 use crate::proto::path::VirtualPath;
 use crate::root::{Directory, Found, Root};
@@ -21,22 +22,29 @@ enum Of {
 struct Style {
     format: Format,
     prefix: Vec<u8>,
+    /// Which names of the directory are meant; all where there is none.
+    pattern: Option<Pattern>,
     rights: Rights,
     now: i64,
 }
 
 impl Listing {
+    /// A file or directory that has a pattern as its name is what the pattern means.
+    /// A pattern that nothing matches is an empty listing, as an empty directory is: to a client
+    /// that polls for files 450 and 550 would be failures (RFC 959 section 5.4 has 450 here).
     pub(super) fn open(
         root: &Root,
         path: &VirtualPath,
         format: Format,
         prefix: &[u8],
+        pattern: Option<&Pattern>,
         rights: Rights,
         now: i64,
     ) -> Result<Listing, FileError> {
         let mut style = Style {
             format,
             prefix: prefix.to_vec(),
+            pattern: None,
             rights,
             now,
         };
@@ -53,18 +61,34 @@ impl Listing {
                 style.prefix.clear();
                 Of::File(name, root.examine(path)?)
             }
-            (Err(error), _) => return Err(error),
+            (Err(error), _) => match (error.kind, pattern) {
+                // Some file systems cannot even be asked for such a name.
+                (FileErrorKind::NotFound | FileErrorKind::NameInvalid, Some(pattern)) => {
+                    style.prefix = pattern.directory().to_vec();
+                    style.pattern = Some(pattern.clone());
+                    let above = path.parent();
+                    Of::Directory(root.list(&above)?, above)
+                }
+                (_, _) => return Err(error),
+            },
         };
         Ok(Listing { of, style })
     }
 
+    /// Whether it is of a directory's entries.
+    pub(super) fn is_of_directory(&self) -> bool {
+        matches!(self.of, Of::Directory(..))
+    }
+
     /// Appends lines until there are about `enough` bytes, and returns whether more may follow.
+    /// With a pattern there may be few or none: whoever waits has to be heard meanwhile, however
+    /// large the directory is in which nothing matches.
     pub(super) fn fill(
         &mut self,
         root: &Root,
         lines: &mut Vec<u8>,
         enough: usize,
-    ) -> Result<bool, TransferError> {
+    ) -> Result<bool, FileError> {
         let style = &self.style;
         let (directory, path) = match &mut self.of {
             Of::File(name, entry) => {
@@ -75,9 +99,13 @@ impl Listing {
         };
         while lines.len() < enough {
             let more = if style.format == Format::Names {
-                directory.next_names(|_, name| style.line(name, None, lines))
+                directory.next_names(|_, name| {
+                    if style.wants(name) {
+                        style.line(name, None, lines);
+                    }
+                })
             } else {
-                directory.next_entries(|name, found| {
+                let each = |name: &[u8], found| {
                     let entry = match found {
                         Found::Entry(entry) => Some(entry),
                         Found::Link => root.follow(path, name),
@@ -85,10 +113,14 @@ impl Listing {
                     if let Some(entry) = entry {
                         style.line(name, Some(&entry), lines);
                     }
-                })
+                };
+                directory.next_entries(|name| style.wants(name), each)
             };
-            if !more.map_err(TransferError::Local)? {
+            if !more? {
                 return Ok(false);
+            }
+            if style.pattern.is_some() {
+                break;
             }
         }
         Ok(true)
@@ -98,6 +130,11 @@ impl Listing {
 impl Style {
     fn is_facts(&self) -> bool {
         matches!(self.format, Format::Facts(_))
+    }
+
+    fn wants(&self, name: &[u8]) -> bool {
+        let pattern = self.pattern.as_ref();
+        pattern.is_none_or(|pattern| pattern.matches(name))
     }
 
     fn line(&self, name: &[u8], entry: Option<&Entry>, lines: &mut Vec<u8>) {
@@ -114,5 +151,49 @@ impl Style {
             }
             (Format::Long | Format::Facts(_), None) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fills(root: &Root, argument: &[u8]) -> (usize, Vec<u8>) {
+        let path = VirtualPath::root().join(argument).unwrap();
+        let pattern = Pattern::of(argument);
+        let opened = Listing::open(
+            root,
+            &path,
+            Format::Names,
+            b"",
+            pattern.as_ref(),
+            Rights::FULL,
+            0,
+        );
+        let (mut listing, mut text, mut pieces) = (opened.unwrap(), Vec::new(), 1);
+        loop {
+            let mut lines = Vec::new();
+            let more = listing.fill(root, &mut lines, 32 << 10).unwrap();
+            text.append(&mut lines);
+            if !more {
+                return (pieces, text);
+            }
+            pieces += 1;
+        }
+    }
+
+    #[test]
+    fn a_pattern_that_nothing_matches_comes_in_pieces_too() {
+        let place = tempfile::tempdir().unwrap();
+        for number in 0..1000 {
+            std::fs::write(place.path().join(format!("{number:0100}")), "").unwrap();
+        }
+        let root = Root::open(place.path(), "anna", true).unwrap();
+        let (pieces, text) = fills(&root, b"*x");
+        assert_eq!(text, b"");
+        assert!(pieces > 10, "{pieces}");
+        let (pieces, text) = fills(&root, b"*7");
+        assert_eq!(text.len(), 100 * 102);
+        assert!(pieces > 10, "{pieces}");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::mem;
 
 use ftpsd::proto::command::{Command, CommandError};
+use ftpsd::proto::glob::Pattern;
 use ftpsd::proto::line::{Line, LineReader};
 use ftpsd::proto::listing::{Entry, Format, Kind};
 use ftpsd::proto::network::Network;
@@ -11,8 +12,8 @@ use ftpsd::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
 use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
-    Active, DataProtection, Examine, FileAnswer, FileTask, Heard, Passive, PlainFrom, Policy,
-    Running, Session, Step, TransferTask, Verdict, Work,
+    Active, DataProtection, Digest, Examine, FileAnswer, FileTask, Hashing, Heard, Passive,
+    PlainFrom, Policy, Running, Session, Step, TransferTask, Verdict, Work,
 };
 
 /// Runs every dialogue of one file and returns what went otherwise, as `name:line: ...`.
@@ -70,9 +71,24 @@ enum Place {
     Unopened,
     Between(Session),
     Working(Work),
-    Moving(Running),
+    Moving(Moving),
     Closed(Hangup),
     Over,
+}
+
+/// What the client may speak meanwhile.
+enum Moving {
+    Transfer(Running),
+    Hash(Hashing),
+}
+
+impl Moving {
+    fn running(&mut self) -> &mut Running {
+        match self {
+            Moving::Transfer(running) => running,
+            Moving::Hash(hashing) => &mut hashing.running,
+        }
+    }
 }
 
 impl Dialogue {
@@ -241,18 +257,19 @@ impl Dialogue {
                         return;
                     }
                 },
-                Place::Moving(mut running) => {
+                Place::Moving(mut moving) => {
+                    let running = moving.running();
                     let input = if running.listens() {
                         self.inputs.pop_front()
                     } else {
                         None
                     };
                     let Some(input) = input else {
-                        self.place = Place::Moving(running);
+                        self.place = Place::Moving(moving);
                         return;
                     };
                     let heard = running.hear(input, self.moved);
-                    self.place = Place::Moving(running);
+                    self.place = Place::Moving(moving);
                     let heard = match heard {
                         Heard::Answer(reply) => {
                             self.say(&reply);
@@ -296,6 +313,10 @@ impl Dialogue {
     fn say(&mut self, reply: &Reply) {
         let mut wire = Vec::new();
         reply.encode(&mut wire);
+        self.say_wire(&wire);
+    }
+
+    fn say_wire(&mut self, wire: &[u8]) {
         let wire = wire.escape_ascii().to_string();
         self.said.push_back(
             wire.split_terminator("\\r\\n")
@@ -373,7 +394,7 @@ impl Dialogue {
             Work::Transfer(work) => match outcome.split_once(' ') {
                 None if outcome == "begin" => {
                     let (running, mark) = work.begin();
-                    (Place::Moving(running), Some(mark))
+                    (Place::Moving(Moving::Transfer(running)), Some(mark))
                 }
                 Some(("refused", error)) => {
                     let (session, reply) = work.refused(transfer_error(error)?);
@@ -381,6 +402,41 @@ impl Dialogue {
                 }
                 Some(_) | None => return Err(format!("no outcome of a transfer: {outcome}")),
             },
+            Work::Unique(work) => {
+                let random = match outcome {
+                    "none" => None,
+                    digits => Some(u64::from_str_radix(digits, 16).map_err(|_| "no random bytes")?),
+                };
+                (self.step(work.named(random.map(u64::to_be_bytes))), None)
+            }
+            Work::Hash(work) => {
+                one_of(outcome, &[("begin", ())])?;
+                (Place::Moving(Moving::Hash(work.begin())), None)
+            }
+            Work::Status(work) => {
+                let words: Vec<&str> = outcome.split(' ').collect();
+                let (directory, cut) = match words[..] {
+                    ["error", kind] => {
+                        let (session, reply) = work.refused(file_error(kind)?);
+                        self.say(&reply);
+                        self.place = Place::Between(session);
+                        self.advance();
+                        return Ok(());
+                    }
+                    ["directory"] => (true, Ok(())),
+                    ["directory", "error", kind] => (true, Err(file_error(kind)?)),
+                    ["file"] => (false, Ok(())),
+                    _ => return Err(format!("no outcome of a status: {outcome}")),
+                };
+                let reply = work.begin(directory);
+                let mut wire = Vec::new();
+                reply.first("Status:", &mut wire);
+                reply.lines(b"-rw a\r\n", &mut wire);
+                let (session, last) = work.finished(&reply, cut);
+                last.encode(&mut wire);
+                self.say_wire(&wire);
+                (Place::Between(session), None)
+            }
         };
         if let Some(reply) = reply {
             self.say(&reply);
@@ -388,7 +444,7 @@ impl Dialogue {
         self.place = place;
         // What waits is heard before the mark is on its way.
         self.advance();
-        if let Place::Moving(running) = &mut self.place {
+        if let Place::Moving(Moving::Transfer(running)) = &mut self.place {
             running.mark_sent();
         }
         Ok(())
@@ -406,14 +462,22 @@ impl Dialogue {
 
     fn transfer_ends(&mut self, outcome: &str) -> Result<(), String> {
         self.nothing_unexpected()?;
-        let Place::Moving(running) = mem::replace(&mut self.place, Place::Over) else {
+        let Place::Moving(moving) = mem::replace(&mut self.place, Place::Over) else {
             return Err("no transfer is under way".to_owned());
         };
-        let finished = running.finished(match outcome.split_once(' ') {
-            None if outcome == "done" => Ok(()),
+        let ended = match outcome.split_once(' ') {
+            None if outcome == "done" => Ok(0),
+            Some(("hashed", bytes)) => Ok(number(bytes)?),
             Some(("error", error)) => Err(transfer_error(error)?),
             Some(_) | None => return Err(format!("no end of a transfer: {outcome}")),
-        });
+        };
+        let finished = match moving {
+            Moving::Transfer(running) => running.finished(ended.map(|_| ())),
+            Moving::Hash(hashing) => hashing.finished(ended.map(|bytes| Digest {
+                bytes,
+                sha256: [0xab; 32],
+            })),
+        };
         self.say(&finished.reply);
         for input in finished.deferred.into_iter().rev() {
             self.inputs.push_front(input);
@@ -496,7 +560,28 @@ fn description(work: &Work) -> String {
                 DataProtection::Clear(_) => " clear",
             }
         ),
+        Work::Unique(_) => "unique".to_owned(),
+        Work::Hash(work) => format!("hash {}", work.path().as_bytes().escape_ascii()),
+        Work::Status(work) => format!(
+            "status {}{}",
+            work.path().as_bytes().escape_ascii(),
+            glob(work.pattern())
+        ),
     }
+}
+
+fn glob(pattern: Option<&Pattern>) -> String {
+    pattern.map_or(String::new(), |pattern| {
+        format!(
+            " glob {} in {}",
+            pattern.name().escape_ascii(),
+            if pattern.directory().is_empty() {
+                "here".to_owned()
+            } else {
+                pattern.directory().escape_ascii().to_string()
+            }
+        )
+    })
 }
 
 fn with_password(work: &Work) -> Option<String> {
@@ -521,6 +606,9 @@ fn file_task(task: &FileTask) -> String {
                 to.as_bytes().escape_ascii(),
                 if *replace { "replace" } else { "keep" }
             )
+        }
+        FileTask::SetModified { path, seconds, .. } => {
+            return format!("set-modified {} {seconds}", path.as_bytes().escape_ascii())
         }
         FileTask::Examine { path, purpose } => (
             match purpose {
@@ -566,9 +654,10 @@ fn transfer_task(task: &TransferTask) -> String {
             path,
             format,
             prefix,
+            pattern,
             rights: _,
         } => format!(
-            "list {} {}{}",
+            "list {} {}{}{}",
             path.as_bytes().escape_ascii(),
             match format {
                 Format::Long => "long".to_owned(),
@@ -579,7 +668,8 @@ fn transfer_task(task: &TransferTask) -> String {
                 String::new()
             } else {
                 format!(" prefix {}", prefix.escape_ascii())
-            }
+            },
+            glob(pattern.as_ref())
         ),
     }
 }
@@ -658,6 +748,7 @@ fn file_error(kind: &str) -> Result<FileError, String> {
             ("beyond-end", FileErrorKind::BeyondEnd),
             ("no-space", FileErrorKind::NoSpace),
             ("too-large", FileErrorKind::TooLarge),
+            ("unfinished", FileErrorKind::Unfinished),
             ("busy", FileErrorKind::Busy),
             ("failed", FileErrorKind::Failed),
         ],
@@ -677,7 +768,9 @@ fn transfer_error(words: &str) -> Result<TransferError, String> {
         TransferError::NotThisSession,
         TransferError::Network,
         TransferError::Truncated,
+        TransferError::ForeignSession,
         TransferError::Stalled,
+        TransferError::OutOfTime,
         TransferError::Aborted,
         TransferError::ControlLost,
         TransferError::Stopping,

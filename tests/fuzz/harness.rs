@@ -7,17 +7,18 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 
 use ftpsd::proto::command::{Command, CommandError, NetworkProtocol, ProtLevel};
+use ftpsd::proto::glob::Pattern;
 use ftpsd::proto::line::{Line, LineReader, LIMIT};
-use ftpsd::proto::listing::{Entry, Kind};
+use ftpsd::proto::listing::{self, Entry, Kind};
 use ftpsd::proto::network::Network;
 use ftpsd::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
 use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::path::{is_reserved, PathError, VirtualPath, LONGEST_NAME, LONGEST_PATH};
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
-    Active, Authenticate, DataProtection, Examine, FileAnswer, FileTask, FileWork, Finished, Heard,
-    Passive, PlainFrom, Policy, Running, Session, Step, StoreRequest, Transfer, TransferTask,
-    Verdict, Work,
+    Active, Authenticate, DataProtection, Digest, Examine, FileAnswer, FileTask, FileWork,
+    Finished, Hash, Hashing, Heard, Passive, PlainFrom, Policy, Running, Session, Status, Step,
+    StoreRequest, Transfer, TransferTask, Unique, Verdict, Work,
 };
 
 /// Lines do not depend on how the bytes were cut, and no more than `LIMIT` bytes are held. The
@@ -196,6 +197,53 @@ fn check_path(path: &VirtualPath) {
     }
 }
 
+/// The first line is a pathname with a wildcard, the others are names. Matching ends, and says
+/// what trying every length for every `*` says.
+pub fn glob(input: &[u8]) {
+    let mut lines = input.split(|&byte| byte == b'\n');
+    let argument = lines.next().unwrap_or_default();
+    let Some(pattern) = Pattern::of(argument) else {
+        let last = argument.rsplit(|&byte| byte == b'/').next();
+        assert!(!last
+            .unwrap_or_default()
+            .iter()
+            .any(|byte| b"*?".contains(byte)));
+        return;
+    };
+    assert_eq!([pattern.directory(), pattern.name()].concat(), argument);
+    let plain = pattern.name().is_ascii() && !pattern.name().contains(&b'[');
+    for name in lines {
+        let matches = pattern.matches(name);
+        if plain && name.is_ascii() && pattern.name().len().max(name.len()) <= 12 {
+            let hidden = name.starts_with(b".") && !pattern.name().starts_with(b".");
+            assert_eq!(matches, !hidden && plainly(pattern.name(), name));
+        }
+    }
+}
+
+fn plainly(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => {
+            (0..=name.len()).any(|taken| plainly(rest, name.split_at(taken).1))
+        }
+        ([b'?', rest @ ..], [_, left @ ..]) => plainly(rest, left),
+        ([literal, rest @ ..], [found, left @ ..]) => literal == found && plainly(rest, left),
+        ([], [_, ..]) | ([_, ..], []) => false,
+    }
+}
+
+/// A time-val that is taken is written again as it was, but for its fraction and the 60th second.
+pub fn time(input: &[u8]) {
+    if let Some(seconds) = listing::seconds(input) {
+        let (digits, fraction) = input.split_at(14);
+        assert!(fraction.is_empty() || fraction.starts_with(b"."));
+        if !digits.ends_with(b"60") {
+            assert_eq!(listing::timestamp(seconds).as_bytes(), digits);
+        }
+    }
+}
+
 /// A whole session. The first line holds options: `i` opens on the implicit port, `a` turns
 /// translation off, `6` is a connection over IPv6, `t` turns active mode on and `p` permits clear
 /// text. Each line after it is what the client sends,
@@ -247,7 +295,7 @@ const FILE_ERRORS: [(u8, FileErrorKind); 14] = [
     (b'E', FileErrorKind::Failed),
 ];
 
-const TRANSFER_ERRORS: [(u8, TransferError); 10] = [
+const TRANSFER_ERRORS: [(u8, TransferError); 11] = [
     (b'u', TransferError::Unreachable),
     (b'n', TransferError::NoConnection),
     (b'h', TransferError::Handshake),
@@ -255,6 +303,7 @@ const TRANSFER_ERRORS: [(u8, TransferError); 10] = [
     (b'w', TransferError::Network),
     (b't', TransferError::Truncated),
     (b'i', TransferError::Stalled),
+    (b'o', TransferError::OutOfTime),
     (b'a', TransferError::Aborted),
     (b'c', TransferError::ControlLost),
     (b'q', TransferError::Stopping),
@@ -305,6 +354,7 @@ enum Place {
     Between(Session),
     Working(Work),
     Moving(Running),
+    Hashing(Hashing),
     Closed,
 }
 
@@ -393,6 +443,13 @@ impl Run {
                 [b'=', outcome @ ..] => self.end(running, transfer_outcome(outcome)),
                 line => self.hear(running, line),
             },
+            Place::Hashing(mut hashing) => match line {
+                [b'=', outcome @ ..] => self.hashed(hashing, transfer_outcome(outcome)),
+                line => {
+                    self.heed(&mut hashing.running, line, false);
+                    self.place = Place::Hashing(hashing);
+                }
+            },
             Place::Closed => {}
         }
         // What waits has its turn before the next line.
@@ -408,7 +465,10 @@ impl Run {
                     assert_eq!(session.is_authenticated(), self.rights.is_some());
                     self.place = Place::Between(session);
                 }
-                rest @ (Place::Working(_) | Place::Moving(_) | Place::Closed) => self.place = rest,
+                rest @ (Place::Working(_)
+                | Place::Moving(_)
+                | Place::Hashing(_)
+                | Place::Closed) => self.place = rest,
             }
             break;
         }
@@ -506,6 +566,23 @@ impl Run {
                 assert!(std::mem::take(&mut self.endpoint), "data to nowhere");
                 self.check_transfer(transfer.task());
             }
+            Work::Unique(_) => {
+                assert!(self.private, "data in clear text");
+                assert!(self.endpoint, "data to nowhere");
+                let rights = self.rights.expect("a login first");
+                assert!(rights.allow(Right::Write));
+                assert_eq!(self.cause.restart.unwrap_or(0), 0);
+            }
+            Work::Hash(hash) => {
+                check_path(hash.path());
+                let rights = self.rights.expect("a login first");
+                assert!(rights.allow(Right::Read));
+            }
+            Work::Status(status) => {
+                check_path(status.path());
+                let rights = self.rights.expect("a login first");
+                assert!(rights.allow(Right::List));
+            }
         }
         self.place = Place::Working(work);
     }
@@ -527,6 +604,10 @@ impl Run {
                 assert_eq!(self.cause.rename_from.as_ref(), Some(from));
                 assert!(rights.allow(Right::Rename) && !from.is_root() && !to.is_root());
                 assert_eq!(*replace, rights.allow(Right::Overwrite));
+            }
+            FileTask::SetModified { path, .. } => {
+                check_path(path);
+                assert!(rights.allow(Right::Overwrite) && !path.is_root());
             }
             FileTask::Examine { path, purpose } => {
                 check_path(path);
@@ -582,9 +663,12 @@ impl Run {
             TransferTask::List {
                 path,
                 rights: shown,
+                pattern,
                 ..
             } => {
                 check_path(path);
+                assert!(pattern.is_none() || verb(&self.cause.line) != b"MLSD");
+                assert!(pattern.is_none() || !path.is_root());
                 assert!(rights.allow(Right::List));
                 assert_eq!(*shown, rights);
             }
@@ -613,7 +697,92 @@ impl Run {
             }
             Work::File(work) => self.file_done(work, file_outcome(outcome)),
             Work::Transfer(work) => self.start(work, transfer_outcome(outcome)),
+            Work::Unique(work) => self.name(work, outcome),
+            Work::Hash(work) => self.hash(work),
+            Work::Status(work) => self.status(work, outcome),
         }
+    }
+
+    /// A first byte `-` means that there are no random numbers.
+    fn name(&mut self, work: Unique, outcome: &[u8]) {
+        self.endpoint = false;
+        let random = (outcome.first() != Some(&b'-')).then_some([7; 8]);
+        match work.named(random) {
+            Step::Perform(work @ Work::Transfer(_)) => {
+                if let Work::Transfer(transfer) = &work {
+                    let TransferTask::Store { path, request, .. } = transfer.task() else {
+                        panic!("{transfer:?} for STOU")
+                    };
+                    check_path(path);
+                    assert!(request.new && !request.overwrite && !request.append);
+                    assert_eq!(request.offset, Some(0));
+                }
+                self.place = Place::Working(work);
+            }
+            Step::Reply(session, reply) => {
+                assert!(self.answer(&reply) >= 400);
+                self.place = Place::Between(session);
+            }
+            step @ (Step::Silent(_) | Step::Perform(_) | Step::Close(..)) => {
+                panic!("{step:?} for STOU")
+            }
+        }
+    }
+
+    /// What waits from an earlier transfer is heard first, as there.
+    fn hash(&mut self, work: Hash) {
+        let mut hashing = work.begin();
+        let mut lines = std::mem::take(&mut self.waiting);
+        self.unanswered -= lines.len();
+        while hashing.running.listens() {
+            let Some(line) = lines.pop_front() else { break };
+            self.heed(&mut hashing.running, &line, false);
+        }
+        self.unanswered += lines.len();
+        self.waiting.extend(lines);
+        self.place = Place::Hashing(hashing);
+    }
+
+    fn hashed(&mut self, hashing: Hashing, outcome: Result<(), TransferError>) {
+        let digest = outcome.map(|()| Digest {
+            bytes: 5,
+            sha256: [9; 32],
+        });
+        let Finished {
+            session,
+            reply,
+            deferred,
+        } = hashing.finished(digest);
+        let code = self.answer(&reply);
+        assert_eq!(code == 213, outcome.is_ok());
+        assert!(code == 213 || code >= 400);
+        let kept = self.waiting.iter().take(deferred.len());
+        assert!(kept.map(|line| Command::parse(line)).eq(deferred));
+        self.place = Place::Between(session);
+    }
+
+    /// `-` and a digit for an error at once, `+` for a file whose line is the rest, anything else
+    /// for a directory with a line that tries to end the reply.
+    fn status(&mut self, work: Status, outcome: &[u8]) {
+        let (directory, line) = match outcome {
+            [b'-', rest @ ..] => {
+                let (session, reply) = work.refused(FileError::new(chosen(&FILE_ERRORS, rest)));
+                assert!(self.answer(&reply) >= 400);
+                self.place = Place::Between(session);
+                return;
+            }
+            [b'+', rest @ ..] => (false, rest),
+            rest => (true, rest),
+        };
+        let reply = work.begin(directory);
+        let mut wire = Vec::new();
+        reply.first("Status:", &mut wire);
+        reply.lines(&[line, b"\r\n", line, b"\r\n"].concat(), &mut wire);
+        let (session, last) = work.finished(&reply, Ok(()));
+        assert_eq!(self.answer(&last), if directory { 212 } else { 213 });
+        last.encode(&mut wire);
+        check_wire(&wire, last.code());
+        self.place = Place::Between(session);
     }
 
     fn log_in(&mut self, work: Authenticate, verdict: Verdict) {
@@ -650,6 +819,7 @@ impl Run {
             | FileTask::MakeDirectory(_)
             | FileTask::RemoveDirectory(_)
             | FileTask::Delete(_)
+            | FileTask::SetModified { .. }
             | FileTask::Rename { .. } => None,
         };
         let (session, reply) = work.finished(outcome);
@@ -675,7 +845,10 @@ impl Run {
                     self.hear(running, &line);
                     match std::mem::replace(&mut self.place, Place::Closed) {
                         Place::Moving(same) => running = same,
-                        Place::Between(_) | Place::Working(_) | Place::Closed => {
+                        Place::Between(_)
+                        | Place::Working(_)
+                        | Place::Hashing(_)
+                        | Place::Closed => {
                             unreachable!("hearing ends no transfer")
                         }
                     }
@@ -694,6 +867,12 @@ impl Run {
     }
 
     fn hear(&mut self, mut running: Running, line: &[u8]) {
+        self.heed(&mut running, line, true);
+        self.place = Place::Moving(running);
+    }
+
+    /// `answers` says whether NOOP and STAT may be answered at all.
+    fn heed(&mut self, running: &mut Running, line: &[u8], answers: bool) {
         if running.listens() {
             let input = Command::parse(line);
             let heard = running.hear(input.clone(), 5);
@@ -702,8 +881,8 @@ impl Run {
             self.waiting.push_back(line.to_vec());
             match heard {
                 Heard::Answer(reply) => {
-                    assert!(idle, "a reply out of order");
-                    assert!(matches!(input, Ok(Command::Noop | Command::Stat)));
+                    assert!(answers && idle, "a reply out of order");
+                    assert!(matches!(input, Ok(Command::Noop | Command::Stat(None))));
                     assert!(matches!(check_reply(&reply), 200 | 213));
                     self.waiting.pop_back();
                     self.unanswered -= 1;
@@ -717,7 +896,6 @@ impl Run {
             }
             assert!(self.waiting.len() <= 64, "what waits is bounded");
         }
-        self.place = Place::Moving(running);
     }
 
     fn end(&mut self, running: Running, outcome: Result<(), TransferError>) {
@@ -753,10 +931,15 @@ fn keeps_restart(input: &Result<Command, CommandError>) -> bool {
 fn check_reply(reply: &Reply) -> u16 {
     let mut wire = Vec::new();
     reply.encode(&mut wire);
+    check_wire(&wire, reply.code());
+    reply.code()
+}
+
+fn check_wire(wire: &[u8], code: u16) {
+    assert!((100..600).contains(&code));
     let text = wire.strip_suffix(b"\r\n").expect("an end");
     let lines: Vec<&[u8]> = split_at_line_ends(text);
-    let code = reply.code().to_string().into_bytes();
-    assert!((100..600).contains(&reply.code()));
+    let code = code.to_string().into_bytes();
     let (last, before) = lines.split_last().expect("a line");
     assert!(last.starts_with(&[&code[..], b" "].concat()));
     for (index, line) in before.iter().enumerate() {
@@ -771,7 +954,6 @@ fn check_reply(reply: &Reply) -> u16 {
         let telnet: Vec<_> = line.split(|&byte| byte != 255).collect();
         assert!(telnet.iter().all(|run| run.len() % 2 == 0), "a lone IAC");
     }
-    reply.code()
 }
 
 fn split_at_line_ends(mut text: &[u8]) -> Vec<&[u8]> {

@@ -180,7 +180,7 @@ fn commands_in_place_of_the_handshake_are_not_run() {
 fn there_is_no_way_back_to_clear_text() {
     let server = Server::start("");
     let mut client = Client::ready(&server, Version::V13);
-    client.expect("CCC", 533);
+    client.expect("CCC", 534);
     client.expect("PROT C", 534);
     client.expect("AUTH TLS", 503);
     client.expect("REIN", 502);

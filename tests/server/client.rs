@@ -21,6 +21,8 @@ pub struct Reply {
 pub struct Client {
     link: Link,
     received: Vec<u8>,
+    /// How much of it is lines that do not end a reply.
+    searched: usize,
     config: Arc<ClientConfig>,
     server: SocketAddr,
     from: Option<IpAddr>,
@@ -44,6 +46,7 @@ impl Client {
         Client {
             link: Link::Clear(connect(local, server)),
             received: Vec::new(),
+            searched: 0,
             config: Arc::clone(config),
             server,
             from,
@@ -146,7 +149,8 @@ impl Client {
     /// The next reply, or how the connection ended.
     pub fn next_reply(&mut self) -> Result<Reply, End> {
         loop {
-            if let Some(length) = whole_reply(&self.received) {
+            if let Some(length) = whole_reply(&self.received, &mut self.searched) {
+                self.searched = 0;
                 let bytes: Vec<u8> = self.received.drain(..length).collect();
                 let code = std::str::from_utf8(&bytes[..3]).unwrap().parse().unwrap();
                 return Ok(Reply { code, bytes });
@@ -273,10 +277,12 @@ impl Client {
     }
 }
 
-/// The length of the reply at the start of `bytes` when it is there in whole.
-fn whole_reply(bytes: &[u8]) -> Option<usize> {
-    let mut length = 0;
-    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+/// The length of the reply at the start of `bytes` when it is there in whole; `searched` is where
+/// to look for its last line.
+fn whole_reply(bytes: &[u8], searched: &mut usize) -> Option<usize> {
+    let mut length = *searched;
+    for line in bytes[length..].split_inclusive(|&byte| byte == b'\n') {
+        *searched = length;
         length += line.len();
         let last = line.ends_with(b"\r\n")
             && line.len() >= 6

@@ -18,7 +18,9 @@ fn questions_about_the_server() {
             for feature in [
                 " AUTH TLS",
                 " EPSV",
+                " HASH SHA-256*",
                 " MDTM",
+                " MFMT",
                 " MLST type*;size*;modify*;perm*;UNIX.mode*;",
                 " PBSZ",
                 " PROT",
@@ -138,6 +140,8 @@ fn parameters() {
         ("TYPE", 501),
         ("MODE S", 200),
         ("MODE B", 504),
+        ("TYPE A T", 200),
+        ("TYPE X", 501),
         ("STRU F", 200),
         ("STRU R", 504),
         ("ALLO 100", 202),
@@ -205,13 +209,13 @@ fn transfers_and_their_replies() {
         for (command, code) in [
             ("RETR gone", 550),
             ("RETR folder", 550),
-            ("STOR folder", 550),
+            ("STOR folder", 553),
             ("STOR gone/x", 550),
-            ("APPE folder", 550),
+            ("APPE folder", 553),
             ("LIST gone", 550),
             ("NLST gone", 550),
             ("MLSD gone", 550),
-            ("MLSD file", 550),
+            ("MLSD file", 501),
         ] {
             client.passive();
             client.expect(command, code);

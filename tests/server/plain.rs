@@ -199,7 +199,7 @@ fn other_networks_are_refused() {
         client.expect("RETR file", 521);
         client.expect("PBSZ 0", 200);
         client.expect("PROT C", 534);
-        client.expect("CCC", 533);
+        client.expect("CCC", 534);
         client.expect("EPSV", 229);
         client.expect("RETR file", 521);
         client.expect("PROT P", 200);
@@ -229,7 +229,7 @@ fn an_implicit_port_never_takes_clear_text() {
         let config = client_config(Version::V13);
         let mut client = Client::logged_in(&server, Port::Implicit, family, &config);
         client.expect("PROT C", 534);
-        client.expect("CCC", 533);
+        client.expect("CCC", 534);
     }
     server.wait_for_count("handshake-failed", 2);
     assert!(!server.log().contains("plain-login"));

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit};
 
+use crate::active::ACTIVE;
 use crate::client::Client;
 use crate::content::content;
 use crate::harness::{Family, Port, Server, PASSWORD, USER};
@@ -83,7 +85,7 @@ impl Seen {
 }
 
 /// Commands that need a login, each in a form that could succeed.
-const AFTER_LOGIN: [&str; 30] = [
+const AFTER_LOGIN: [&str; 35] = [
     "CWD folder",
     "XCWD folder",
     "CDUP",
@@ -97,8 +99,11 @@ const AFTER_LOGIN: [&str; 30] = [
     "REST 0",
     "PASV",
     "EPSV",
+    "PORT 127,0,0,1,8,1",
+    "EPRT |1|127.0.0.1|2049|",
     "RETR file",
     "STOR new",
+    "STOU",
     "APPE file",
     "ABOR",
     "LIST",
@@ -107,6 +112,8 @@ const AFTER_LOGIN: [&str; 30] = [
     "MLST",
     "SIZE file",
     "MDTM file",
+    "MFMT 20240101000000 file",
+    "HASH file",
     "DELE file",
     "RNFR file",
     "RNTO new",
@@ -119,6 +126,8 @@ const AFTER_LOGIN: [&str; 30] = [
 /// Commands that move data.
 const TO_CLIENT: [&str; 4] = ["RETR file", "LIST", "NLST", "MLSD"];
 const UPLOADS: [&str; 2] = ["STOR new", "APPE new"];
+/// Those with a name that the server chooses.
+const ALL_UPLOADS: [&str; 3] = ["STOR new", "APPE new", "STOU"];
 
 fn in_clear_text(seen: &mut Seen, server: &Server) {
     let mut client = Client::clear(server);
@@ -169,12 +178,17 @@ fn at_any_time(seen: &mut Seen, client: &mut Client) {
             ("PROT S", 536),
             ("PROT X", 504),
             ("PROT P", 200),
+            ("CCC", 534),
             ("REIN", 502),
             ("FEAT", 211),
             ("OPTS UTF8 ON", 200),
             ("OPTS UTF8 OFF", 501),
             ("OPTS", 501),
+            ("OPTS HASH", 200),
+            ("OPTS HASH MD5", 501),
             ("HELP", 214),
+            ("HELP SITE", 502),
+            ("HELP FROB", 501),
             ("SYST", 215),
             ("STAT", 211),
             ("NOOP", 200),
@@ -197,6 +211,8 @@ fn at_any_time(seen: &mut Seen, client: &mut Client) {
             ("REST 10", 350),
             ("REST x", 501),
             ("ABOR", 226),
+            ("PORT 127,0,0,1,8,1", 502),
+            ("EPRT |1|127.0.0.1|2049|", 502),
             ("PASV", 227),
             ("EPSV", 229),
             ("EPSV x", 501),
@@ -215,11 +231,12 @@ fn at_any_time(seen: &mut Seen, client: &mut Client) {
 fn names(seen: &mut Seen, client: &mut Client) {
     let long = "x".repeat(300);
     for verb in [
-        "CWD", "XCWD", "SIZE", "MDTM", "MLST", "DELE", "RNFR", "MKD", "XMKD", "RMD", "XRMD",
+        "CWD", "XCWD", "STAT", "SIZE", "MDTM", "MLST", "HASH", "DELE", "RNFR", "MKD", "XMKD",
+        "RMD", "XRMD",
     ] {
         seen.expect(client, &format!("{verb} .ftpsd-{}", "0".repeat(32)), 553);
-        // The working directory itself is MLST's without an argument.
-        if verb != "MLST" {
+        // Without an argument MLST means the working directory, and STAT the session.
+        if verb != "MLST" && verb != "STAT" {
             seen.expect(client, verb, 501);
         }
         seen.expect(client, &format!("{verb} a\0b"), 501);
@@ -238,6 +255,13 @@ fn names(seen: &mut Seen, client: &mut Client) {
             ("SIZE file", 213),
             ("MDTM file", 213),
             ("MLST file", 250),
+            ("STAT file", 213),
+            ("STAT folder", 212),
+            ("HASH file", 213),
+            ("HASH folder", 553),
+            ("MFMT 20240101000000 file", 213),
+            ("MFMT 20240101000000 missing", 550),
+            ("MFMT today file", 501),
             ("MKD made", 257),
             ("MKD made", 550),
             ("XMKD made", 550),
@@ -255,7 +279,9 @@ fn names(seen: &mut Seen, client: &mut Client) {
             ("RNFR moved", 350),
         ],
     );
-    seen.expect(client, &format!("RNTO .ftpsd-{}", "0".repeat(32)), 553);
+    let reserved = format!(".ftpsd-{}", "0".repeat(32));
+    seen.expect(client, &format!("RNTO {reserved}"), 553);
+    seen.expect(client, &format!("MFMT 20240101000000 {reserved}"), 553);
     seen.all(client, &[("DELE moved", 250)]);
 }
 
@@ -276,14 +302,22 @@ fn transfers(seen: &mut Seen, server: &Server, client: &mut Client) {
     }
     seen.refused(client, "RETR", 501);
     seen.refused(client, "RETR folder", 550);
+    seen.refused(client, "MLSD file", 501);
     client.expect("REST 1000", 350);
     seen.refused(client, "RETR file", 554);
+    client.expect("TYPE A", 200);
+    for command in ["RETR file", "STOR new", "STOU"] {
+        client.expect("REST 5", 350);
+        seen.refused(client, command, 555);
+    }
+    client.expect("TYPE I", 200);
     for command in UPLOADS {
         let verb = command.split(' ').next().unwrap();
         seen.expect(client, command, 425);
         seen.upload(client, command, b"content", 226);
         seen.refused(client, verb, 501);
-        seen.refused(client, &format!("{verb} folder"), 550);
+        seen.refused(client, &format!("{verb} folder"), 553);
+        seen.refused(client, &format!("{verb} missing/file"), 550);
         seen.refused(client, &format!("{verb} a\0b"), 501);
         let reserved = format!("{verb} .ftpsd-{}", "0".repeat(32));
         seen.refused(client, &reserved, 553);
@@ -308,6 +342,7 @@ fn transfers(seen: &mut Seen, server: &Server, client: &mut Client) {
     }
     client.expect("REST 1000", 350);
     seen.refused(client, "STOR nothing", 554);
+    unique(seen, server, client);
     // What DELE and RMD leave alone.
     fs::create_dir(server.file("busy")).unwrap();
     let mut other = Client::ready(server, Version::V13);
@@ -325,6 +360,77 @@ fn transfers(seen: &mut Seen, server: &Server, client: &mut Client) {
     seen.expect(client, "RNTO busy/name", 450);
     data.close();
     other.expect_reply(226);
+}
+
+fn unique(seen: &mut Seen, server: &Server, client: &mut Client) {
+    seen.expect(client, "STOU", 425);
+    seen.upload(client, "STOU", b"content", 226);
+    client.expect("REST 1000", 350);
+    seen.refused(client, "STOU", 554);
+    let address = client.passive();
+    let data = client.connect(address);
+    seen.expect(client, "STOU", 150);
+    drop(data);
+    seen.ends(client, "STOU", 522);
+    let data = seen.begin(client, "STOU");
+    reset(data.socket);
+    seen.ends(client, "STOU", 426);
+    fs::create_dir(server.file("vanishing")).unwrap();
+    client.expect("CWD vanishing", 250);
+    let mut data = seen.begin(client, "STOU");
+    fs::remove_dir_all(server.file("vanishing")).unwrap();
+    data.send(b"content");
+    data.close();
+    seen.ends(client, "STOU", 451);
+    seen.refused(client, "STOU", 550);
+    client.expect("CWD /", 250);
+}
+
+/// HASH of a file that takes longer than there is patience for.
+fn hashed(seen: &mut Seen, server: &Server, client: &mut Client) {
+    let huge = fs::File::create(server.file("huge")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    client.send(b"HASH huge\r\nABOR\r\n");
+    seen.ends(client, "HASH", 426);
+    seen.ends(client, "ABOR", 226);
+    let server = Server::start("idle-timeout = \"300ms\"");
+    let huge = fs::File::create(server.file("huge")).unwrap();
+    huge.set_len(1 << 40).unwrap();
+    let mut client = Client::ready(&server, Version::V13);
+    seen.expect(&mut client, "HASH huge", 556);
+}
+
+/// PORT and EPRT where they are understood.
+fn active(seen: &mut Seen) {
+    let server = Server::start(ACTIVE);
+    let mut client = Client::ready(&server, Version::V13);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let (high, low) = (port >> 8, port & 255);
+    let connect_to = [
+        format!("PORT 127,0,0,1,{high},{low}"),
+        format!("EPRT |1|127.0.0.1|{port}|"),
+    ];
+    for command in &connect_to {
+        seen.expect(&mut client, command, 200);
+        // Nobody listens there.
+        client.expect("LIST", 425);
+    }
+    seen.all(
+        &mut client,
+        &[
+            ("PORT 127,0,0,2,200,1", 504),
+            ("EPRT |1|127.0.0.2|50001|", 504),
+            ("PORT 1,2,3", 501),
+            ("EPRT 1", 501),
+            ("EPRT |2|::1|50001|", 522),
+            ("EPSV ALL", 200),
+        ],
+    );
+    for command in &connect_to {
+        seen.expect(&mut client, command, 503);
+    }
 }
 
 fn aborted(seen: &mut Seen, server: &Server, client: &mut Client) {
@@ -365,10 +471,14 @@ fn not_permitted(seen: &mut Seen, server: &Server) {
     for command in [
         "RETR file",
         "STOR new",
+        "STOU",
         "APPE file",
         "LIST",
         "NLST",
         "MLSD",
+        "STAT file",
+        "HASH file",
+        "MFMT 20240101000000 file",
         "MLST",
         "SIZE file",
         "MDTM file",
@@ -380,12 +490,16 @@ fn not_permitted(seen: &mut Seen, server: &Server) {
         "RMD folder",
         "XRMD folder",
     ] {
-        let code = if command == "RNTO x" { 503 } else { 550 };
+        let code = match command {
+            "RNTO x" => 503,
+            "HASH file" => 552,
+            _ => 550,
+        };
         seen.expect(&mut client, command, code);
     }
     let mut client = Client::secured(server, Port::Explicit, Family::V4, &config);
     client.log_in(USER, PASSWORD);
-    for command in TO_CLIENT.into_iter().chain(UPLOADS) {
+    for command in TO_CLIENT.into_iter().chain(ALL_UPLOADS) {
         client.passive();
         seen.expect(&mut client, command, 521);
     }
@@ -397,7 +511,7 @@ fn not_permitted(seen: &mut Seen, server: &Server) {
 
 /// All ports of the range are taken.
 fn without_ports(seen: &mut Seen) {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let server = Server::start(&format!("passive-ports = \"{port}\""));
     let mut client = Client::ready(&server, Version::V13);
@@ -415,7 +529,7 @@ fn too_large(seen: &mut Seen) {
     };
     rustix::process::prlimit(Some(server.process()), Resource::Fsize, limits).unwrap();
     let mut client = Client::ready(&server, Version::V13);
-    for command in UPLOADS {
+    for command in ALL_UPLOADS {
         seen.not_stored(&mut client, command, 552);
     }
 }
@@ -428,6 +542,7 @@ fn without_room(seen: &mut Seen) {
         seen.not_stored(&mut client, command, 452);
         client.expect(command.replace("STOR", "DELE").replace("APPE", "DELE"), 250);
     }
+    seen.not_stored(&mut client, "STOU", 452);
 }
 
 /// The server ends connections by itself.
@@ -455,6 +570,8 @@ fn the_readme_has_the_replies_of_every_command() {
     fs::write(server.file("file"), b"content").unwrap();
     transfers(&mut seen, &server, &mut client);
     aborted(&mut seen, &server, &mut client);
+    hashed(&mut seen, &server, &mut client);
+    active(&mut seen);
     not_permitted(&mut seen, &server);
     drop(client);
     without_ports(&mut seen);

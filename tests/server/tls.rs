@@ -175,6 +175,8 @@ impl TlsClient {
                     self.tls.process_new_packets().unwrap();
                 }
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(End::Reset),
+                // A process that was stopped and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("nothing came from the server: {error}"),
             }
         }

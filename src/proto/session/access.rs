@@ -3,6 +3,7 @@
 use super::work::{Authenticate, Secure, Work};
 use super::{Channel, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, Mechanism, Options, ProtLevel};
+use crate::proto::help::help;
 use crate::proto::parameters::{Facts, Protection};
 use crate::proto::reply::Reply;
 
@@ -87,7 +88,7 @@ impl Manner {
         match command {
             Command::Noop => Reply::new(200, "Here."),
             Command::Feat => self.features(policy),
-            Command::Help => help(),
+            Command::Help(verb) => help(verb),
             Command::Syst => Reply::new(215, "UNIX Type: L8"),
             Command::Clnt => Reply::new(200, "Noted."),
             Command::Opts(Options::Utf8On) => Reply::new(200, "Names are UTF-8 anyway."),
@@ -97,6 +98,15 @@ impl Manner {
                 let text = format!("MLST OPTS {}", self.facts.describe(false, ""));
                 Reply::with_text(200, text.trim_end())
             }
+            // draft-bryan-ftpext-hash section 3.2: 501 for another algorithm.
+            Command::Opts(Options::Hash(wanted)) => {
+                if wanted.is_empty() || wanted.eq_ignore_ascii_case(b"SHA-256") {
+                    Reply::new(200, "SHA-256")
+                } else {
+                    Reply::new(501, "Unknown algorithm; it stays SHA-256.")
+                }
+            }
+            // RFC 2389 section 4.
             Command::Opts(Options::Other) => Reply::new(501, "No such option."),
             Command::Auth(Mechanism::Tls) => match channel {
                 Some(Channel::Secured(_)) => Reply::bad_sequence("TLS is up already."),
@@ -117,20 +127,22 @@ impl Manner {
                 }
             },
             Command::Prot(level) => self.protect(*level),
-            // RFC 4217 section 12.3 lets a server refuse to go back to clear text.
+            // RFC 2228 section 3: 533 for a CCC that came unprotected, 534 where the server does
+            // not want to give the protection up, as RFC 4217 section 12.3 lets it.
             Command::Ccc => match channel {
                 Some(Channel::Secured(_)) => {
-                    Reply::new(533, "The control connection stays protected.")
+                    Reply::new(534, "The control connection stays protected.")
                 }
                 Some(Channel::PlainPermitted(_)) | None => {
                     Reply::new(533, "The control connection is not protected.")
                 }
             },
+            // RFC 959 section 5.4 has 502 for it.
             Command::Rein => Reply::new(502, "Connect anew instead."),
             Command::Quit => Reply::new(221, "Goodbye."),
             Command::User(_)
             | Command::Pass(_)
-            | Command::Stat
+            | Command::Stat(_)
             | Command::Cwd(_)
             | Command::Cdup
             | Command::Pwd
@@ -145,6 +157,7 @@ impl Manner {
             | Command::Eprt(_)
             | Command::Retr(_)
             | Command::Stor(_)
+            | Command::Stou
             | Command::Appe(_)
             | Command::Abor
             | Command::List(_)
@@ -153,6 +166,8 @@ impl Manner {
             | Command::Mlst(_)
             | Command::Size(_)
             | Command::Mdtm(_)
+            | Command::Mfmt(..)
+            | Command::Hash(_)
             | Command::Dele(_)
             | Command::Rnfr(_)
             | Command::Rnto(_)
@@ -184,13 +199,15 @@ impl Manner {
         }
     }
 
-    /// FEAT: RFC 2389 section 3, RFC 3659, RFC 4217 section 6.
+    /// FEAT: RFC 2389 section 3, RFC 3659, RFC 4217 section 6, and the drafts of HASH and MFMT.
     fn features(&self, policy: &Policy) -> Reply {
         let mlst = format!("MLST {}", self.facts.describe(true, "*"));
         let active = policy.active.is_some().then_some("EPRT");
         let features = [
             "EPSV",
+            "HASH SHA-256*",
             "MDTM",
+            "MFMT",
             &mlst,
             "PBSZ",
             "PROT",
@@ -210,11 +227,4 @@ impl Manner {
             "End.",
         )
     }
-}
-
-fn help() -> Reply {
-    let lines = Command::VERBS
-        .chunks(10)
-        .map(|verbs| verbs.join(" ").into_bytes());
-    Reply::multi_line(214, "The commands of this server:", lines, "End.")
 }

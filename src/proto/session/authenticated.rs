@@ -8,6 +8,7 @@ use super::work::{
 };
 use super::{Channel, DataProtection, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, CommandError, Mode, NetworkProtocol, Structure};
+use crate::proto::glob::Pattern;
 use crate::proto::listing::Format;
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::parameters::{Protection, Right, Rights, Type};
@@ -70,7 +71,7 @@ impl Authenticated {
         match command {
             Command::User(name) => await_password(self.channel, self.manner, name),
             Command::Pass(_) => self.reply(Reply::bad_sequence("You are logged in already.")),
-
+            // RFC 959 section 5.4 and RFC 1123 section 4.1.2.13: known, and not needed.
             Command::Pwd => {
                 let reply = Reply::pathname(self.directory.as_bytes(), "is the directory.");
                 self.reply(reply)
@@ -94,6 +95,14 @@ impl Authenticated {
                 let right = self.right_to_know();
                 self.examine(&path, right, Examine::Modified)
             }
+            Command::Mfmt(seconds, name) => self.change(&name.clone(), Right::Overwrite, |path| {
+                FileTask::SetModified {
+                    path,
+                    seconds,
+                    name,
+                }
+            }),
+            Command::Hash(name) => self.hash(name),
             Command::Mlst(path) => self.examine(&path, Right::List, Examine::Facts),
             Command::Dele(path) => self.change(&path, Right::Delete, FileTask::Delete),
             Command::Mkd(path) => self.change(&path, Right::Mkdir, FileTask::MakeDirectory),
@@ -167,6 +176,7 @@ impl Authenticated {
 
             Command::Retr(path) => self.retrieve(&path, &prefix),
             Command::Stor(path) => self.store(&path, prefix, false),
+            Command::Stou => self.store_unique(&prefix),
             Command::Appe(path) => self.store(&path, prefix, true),
             Command::List(path) => self.list(&path, Format::Long),
             Command::Nlst(path) => self.list(&path, Format::Names),
@@ -179,22 +189,15 @@ impl Authenticated {
                 self.endpoint = None;
                 self.reply(Reply::new(226, "No transfer is under way."))
             }
-            Command::Stat => {
-                let parameters = match self.representation {
-                    Type::Ascii => "TYPE A, MODE S, STRU F.",
-                    Type::Untold | Type::Image => "TYPE I, MODE S, STRU F.",
-                };
-                self.reply(Reply::multi_line(
-                    211,
-                    "Status of this session:",
-                    [parameters.as_bytes().to_vec()],
-                    "End.",
-                ))
+            Command::Stat(Some(path)) => self.status(&path),
+            Command::Stat(None) => {
+                let reply = self.describe();
+                self.reply(reply)
             }
 
             Command::Noop
             | Command::Feat
-            | Command::Help
+            | Command::Help(_)
             | Command::Syst
             | Command::Clnt
             | Command::Opts(_)
@@ -231,7 +234,7 @@ impl Authenticated {
         }
     }
 
-    fn reply(self, reply: Reply) -> Step {
+    pub(super) fn reply(self, reply: Reply) -> Step {
         Step::Reply(Session::Authenticated(self), reply)
     }
 
@@ -343,12 +346,18 @@ impl Authenticated {
             (Format::Names, path) if path.ends_with(b"/") => path.to_vec(),
             (Format::Names, path) => [path, b"/"].concat(),
         };
+        // RFC 3659 section 7.1 gives MLSD no wildcards.
+        let pattern = match format {
+            Format::Long | Format::Names => Pattern::of(path),
+            Format::Facts(_) => None,
+        };
         self.transfer(path, |session, path| {
             session.demand(Right::List)?;
             Ok(TransferTask::List {
                 path,
                 format,
                 prefix,
+                pattern,
                 rights: session.rights,
             })
         })
@@ -364,18 +373,26 @@ impl Authenticated {
             Ok(task) => task,
             Err(reply) => return self.reply(reply),
         };
+        match self.use_data_connection() {
+            Ok((endpoint, protection)) => Step::Perform(Work::Transfer(Transfer::new(
+                self, task, endpoint, protection,
+            ))),
+            Err(reply) => self.reply(reply),
+        }
+    }
+
+    /// Where the data connection of the transfer that begins comes from, and how it travels.
+    pub(super) fn use_data_connection(&mut self) -> Result<(Endpoint, DataProtection), Reply> {
         let Some(protection) = self.data_protection() else {
-            return self.reply(Reply::new(
+            return Err(Reply::new(
                 521,
                 "Data connections must be private: send PBSZ 0 and PROT P.",
             ));
         };
         let Some(endpoint) = self.endpoint.take() else {
-            return self.reply(Reply::new(425, "Send PASV or EPSV first."));
+            return Err(Reply::new(425, "Send PASV or EPSV first."));
         };
-        Step::Perform(Work::Transfer(Transfer::new(
-            self, task, endpoint, protection,
-        )))
+        Ok((endpoint, protection))
     }
 
     fn examine(self, path: &[u8], right: Right, purpose: Examine) -> Step {
@@ -406,7 +423,7 @@ impl Authenticated {
         }
     }
 
-    fn resolve(&self, path: &[u8]) -> Result<VirtualPath, Reply> {
+    pub(super) fn resolve(&self, path: &[u8]) -> Result<VirtualPath, Reply> {
         self.directory.join(path).map_err(|error| match error {
             PathError::ForbiddenByte => Reply::new(501, "A pathname holds no line end and no NUL."),
             PathError::TooLong => Reply::new(553, "The pathname is too long."),
@@ -414,7 +431,7 @@ impl Authenticated {
         })
     }
 
-    fn demand(&self, right: Right) -> Result<(), Reply> {
+    pub(super) fn demand(&self, right: Right) -> Result<(), Reply> {
         if self.rights.allow(right) {
             return Ok(());
         }
@@ -431,11 +448,11 @@ impl Authenticated {
     }
 
     /// Where REST said to start. RFC 3659 section 5.3 counts translated bytes in TYPE A, which
-    /// no client means.
-    fn restart_offset(&self, prefix: &Prefix) -> Result<u64, Reply> {
+    /// no client means; RFC 1123 section 4.1.3.4 has 555 where REST and TYPE do not go together.
+    pub(super) fn restart_offset(&self, prefix: &Prefix) -> Result<u64, Reply> {
         match prefix {
             Prefix::Restart(offset) if *offset > 0 && self.representation == Type::Ascii => {
-                Err(Reply::new(554, "REST needs TYPE I."))
+                Err(Reply::new(555, "REST needs TYPE I."))
             }
             Prefix::Restart(offset) => Ok(*offset),
             Prefix::None | Prefix::RenameFrom(_) => Ok(0),

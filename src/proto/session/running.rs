@@ -19,6 +19,8 @@ pub struct Running {
     marked: bool,
     aborted: bool,
     closing: bool,
+    /// The name that STOU gave.
+    given_name: Option<Vec<u8>>,
 }
 
 /// What to do about a command heard during a transfer.
@@ -53,7 +55,13 @@ impl Running {
             marked: false,
             aborted: false,
             closing: false,
+            given_name: None,
         }
+    }
+
+    /// The completion shall say this name.
+    pub(super) fn under_name(self, given_name: Option<Vec<u8>>) -> Running {
+        Running { given_name, ..self }
     }
 
     /// The mark was sent. Before that no command is answered: the client would take the answer
@@ -80,7 +88,7 @@ impl Running {
             Ok(Command::Noop) if in_turn => {
                 return Heard::Answer(Reply::new(200, "Here; the transfer goes on."))
             }
-            Ok(Command::Stat) if in_turn => {
+            Ok(Command::Stat(None)) if in_turn => {
                 return Heard::Answer(Reply::with_text(
                     213,
                     format!("The transfer goes on; {moved} bytes so far."),
@@ -105,12 +113,20 @@ impl Running {
     /// The transfer's completion. An upload that was published before ABOR took effect is
     /// complete, whatever was heard.
     pub fn finished(self, outcome: Result<(), TransferError>) -> Finished {
+        let reply = match (outcome, &self.given_name) {
+            (Ok(()), None) => Reply::new(226, "Transfer complete."),
+            (Ok(()), Some(name)) => {
+                Reply::with_text(226, [&b"Transfer complete. FILE: "[..], name].concat())
+            }
+            (Err(error), _) => error.reply_after_mark(),
+        };
+        self.ended(reply)
+    }
+
+    pub(super) fn ended(self, reply: Reply) -> Finished {
         Finished {
             session: Session::Authenticated(self.session),
-            reply: match outcome {
-                Ok(()) => Reply::new(226, "Transfer complete."),
-                Err(error) => error.reply_after_mark(),
-            },
+            reply,
             deferred: self.deferred,
         }
     }

@@ -4,9 +4,12 @@ use std::net::SocketAddr;
 
 use super::access::Greeted;
 use super::authenticated::{Authenticated, Endpoint, Prefix};
+use super::inquiry::{Hash, Status};
 use super::running::Running;
+use super::unique::Unique;
 use super::{Channel, DataProtection, Handshaken, Manner, Session, Step, LOGIN_FAILURES};
 use crate::proto::command::Password;
+use crate::proto::glob::Pattern;
 use crate::proto::hostport;
 use crate::proto::listing::{self, Entry, Format, Kind};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
@@ -27,6 +30,12 @@ pub enum Work {
     File(FileWork),
     /// Move a file or a listing over a data connection.
     Transfer(Transfer),
+    /// Find a name for an upload.
+    Unique(Unique),
+    /// Hash a file.
+    Hash(Hash),
+    /// List a directory over the control connection.
+    Status(Status),
 }
 
 /// AUTH TLS: RFC 4217 section 4.
@@ -232,6 +241,15 @@ pub enum FileTask {
         /// Whether a file that has the new name may be replaced.
         replace: bool,
     },
+    /// Set the time of the last modification, and say what it is then.
+    SetModified {
+        /// The file or directory.
+        path: VirtualPath,
+        /// Seconds since 1970 in UTC.
+        seconds: i64,
+        /// The pathname as the client gave it, for the reply.
+        name: Vec<u8>,
+    },
     /// Say what it is.
     Examine {
         /// The file or directory.
@@ -277,13 +295,22 @@ impl FileWork {
     pub fn finished(mut self, outcome: Result<FileAnswer, FileError>) -> (Session, Reply) {
         let reply = match outcome {
             Ok(answer) => self.success(answer),
-            Err(error) => error.reply(),
+            Err(error) => match &self.task {
+                FileTask::Rename { .. } => error.reply_to_name(),
+                FileTask::ChangeDirectory(_)
+                | FileTask::MakeDirectory(_)
+                | FileTask::RemoveDirectory(_)
+                | FileTask::Delete(_)
+                | FileTask::SetModified { .. }
+                | FileTask::Examine { .. } => error.reply(),
+            },
         };
         (Session::Authenticated(self.session), reply)
     }
 
     fn success(&mut self, answer: FileAnswer) -> Reply {
         match (&self.task, answer) {
+            // RFC 959 section 4.1.1 has CDUP answer as CWD does, section 5.4 contradicts it.
             (FileTask::ChangeDirectory(path), _) => {
                 self.session.directory = path.clone();
                 Reply::new(250, "Directory changed.")
@@ -308,7 +335,14 @@ impl FileWork {
                     Reply::new(350, "RNTO, please.")
                 }
             },
-            (FileTask::Examine { .. }, FileAnswer::Done) => {
+            // The time that it has now: the file system may not be able to hold any.
+            (FileTask::SetModified { name, .. }, FileAnswer::Entry(entry)) => {
+                let time = listing::timestamp(entry.modified);
+                let mut text = format!("Modify={time}; ").into_bytes();
+                text.extend_from_slice(name);
+                Reply::with_text(213, text)
+            }
+            (FileTask::Examine { .. } | FileTask::SetModified { .. }, FileAnswer::Done) => {
                 FileError::new(FileErrorKind::Failed).reply()
             }
         }
@@ -322,6 +356,8 @@ pub struct Transfer {
     task: TransferTask,
     endpoint: Endpoint,
     protection: DataProtection,
+    /// The name that STOU gave.
+    given_name: Option<Vec<u8>>,
 }
 
 /// Where an upload starts and what it may do.
@@ -366,6 +402,9 @@ pub enum TransferTask {
         format: Format,
         /// What NLST puts before each name.
         prefix: Vec<u8>,
+        /// The wildcard in the last part of the pathname, where it has one: which entries of the
+        /// directory above are meant when nothing has `path` as its name.
+        pattern: Option<Pattern>,
         /// For the perm fact.
         rights: Rights,
     },
@@ -383,6 +422,15 @@ impl Transfer {
             task,
             endpoint,
             protection,
+            given_name: None,
+        }
+    }
+
+    /// The same, the name being one that the server chose and the client has to be told.
+    pub(super) fn under_name(self, given_name: Vec<u8>) -> Transfer {
+        Transfer {
+            given_name: Some(given_name),
+            ..self
         }
     }
 
@@ -407,17 +455,35 @@ impl Transfer {
 
     /// It could not begin: no mark was sent.
     pub fn refused(self, error: TransferError) -> (Session, Reply) {
-        (
-            Session::Authenticated(self.session),
-            error.reply_before_mark(),
-        )
+        let reply = match (&self.task, error) {
+            (TransferTask::Store { .. }, TransferError::Local(error)) => error.reply_to_name(),
+            // RFC 3659 section 7.2.1.
+            (
+                TransferTask::List {
+                    format: Format::Facts(_),
+                    ..
+                },
+                TransferError::Local(error),
+            ) if error.kind == FileErrorKind::NotADirectory => {
+                Reply::new(501, "Not a directory: MLSD needs one.")
+            }
+            (
+                TransferTask::Retrieve { .. }
+                | TransferTask::Store { .. }
+                | TransferTask::List { .. },
+                error,
+            ) => error.reply_before_mark(),
+        };
+        (Session::Authenticated(self.session), reply)
     }
 
-    /// It begins: send the mark, then move the data.
+    /// It begins: send the mark, then move the data. STOU's mark has the form that RFC 1123
+    /// section 4.1.2.9 gives it.
     pub fn begin(self) -> (Running, Reply) {
-        (
-            Running::new(self.session),
-            Reply::new(150, "The data connection follows."),
-        )
+        let mark = match &self.given_name {
+            None => Reply::new(150, "The data connection follows."),
+            Some(name) => Reply::with_text(150, [b"FILE: ", &name[..]].concat()),
+        };
+        (Running::new(self.session).under_name(self.given_name), mark)
     }
 }
