@@ -97,6 +97,7 @@ fn files_belong_to_the_account() {
 #[ignore = "needs root: make test"]
 fn the_foreground_gives_up_as_much() {
     let setup = setup("workers = 16");
+    setup.log_to_stderr();
     let mut command = ftpsd(&setup, "");
     let mut running = programs::Running::start(command.args(["-F", "-f"]).arg(&setup.config));
     let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
@@ -175,6 +176,7 @@ fn privileges_that_cannot_be_given_up_are_refused() {
 #[ignore = "needs root: make test"]
 fn files_that_a_reload_could_not_read() {
     let setup = setup("");
+    setup.log_to_stderr();
     let key = setup.path("key.pem");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let warnings = |setup: &Setup| {
