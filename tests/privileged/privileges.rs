@@ -97,7 +97,7 @@ fn files_belong_to_the_account() {
 #[ignore = "needs root: make test"]
 fn the_foreground_gives_up_as_much() {
     let setup = setup("workers = 16");
-    setup.log_to_stderr();
+    log_to_stderr(&setup);
     let mut command = ftpsd(&setup, "");
     let mut running = programs::Running::start(command.args(["-F", "-f"]).arg(&setup.config));
     let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
@@ -176,7 +176,7 @@ fn privileges_that_cannot_be_given_up_are_refused() {
 #[ignore = "needs root: make test"]
 fn files_that_a_reload_could_not_read() {
     let setup = setup("");
-    setup.log_to_stderr();
+    log_to_stderr(&setup);
     let key = setup.path("key.pem");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let warnings = |setup: &Setup| {
@@ -204,6 +204,12 @@ fn files_that_a_reload_could_not_read() {
     chown(&key, Some(UID), None).unwrap();
     assert_eq!(warnings(&setup), "");
     assert!(!in_the_foreground(&setup).contains("reload-would-fail"));
+}
+
+/// Has it log to standard error, which is for the foreground.
+fn log_to_stderr(setup: &Setup) {
+    let log = format!("syslog:{}", setup.path("log").display());
+    setup.replace(&log, "stderr");
 }
 
 /// The log of a server that has been told to stop as soon as it served.

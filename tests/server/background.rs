@@ -63,12 +63,6 @@ impl Setup {
         fs::write(&self.config, text.replace(old, new)).unwrap();
     }
 
-    /// Has it log to standard error, which is for the foreground.
-    pub fn log_to_stderr(&self) {
-        let log = format!("syslog:{}", path(&self.directory, "log"));
-        self.replace(&log, "stderr");
-    }
-
     /// Runs `command` with the configuration, and returns the server and its standard error. When
     /// the command has ended, the server must serve at once.
     pub fn start(&self, command: &mut Command) -> (Background, String) {

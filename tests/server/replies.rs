@@ -59,6 +59,31 @@ impl Seen {
         client.start_transfer(command)
     }
 
+    /// The data connection ends before its handshake.
+    fn gone(&mut self, client: &mut Client, command: &str) {
+        let address = client.passive();
+        let data = client.connect(address);
+        self.expect(client, command, 150);
+        drop(data);
+        self.ends(client, command, 522);
+    }
+
+    /// The data connection is reset.
+    fn cut(&mut self, client: &mut Client, command: &str) {
+        let data = self.begin(client, command);
+        reset(data.socket);
+        self.ends(client, command, 426);
+    }
+
+    /// The directory `vanishing` goes while an upload into it runs: nothing to publish it in.
+    fn homeless(&mut self, server: &Server, client: &mut Client, command: &str) {
+        let mut data = self.begin(client, command);
+        fs::remove_dir_all(server.file("vanishing")).unwrap();
+        data.send(b"content");
+        data.close();
+        self.ends(client, command, 451);
+    }
+
     /// A whole upload, which ends with this code.
     fn upload(&mut self, client: &mut Client, command: &str, bytes: &[u8], code: u16) {
         let mut data = self.begin(client, command);
@@ -294,11 +319,7 @@ fn transfers(seen: &mut Seen, server: &Server, client: &mut Client) {
         seen.refused(client, &format!("{verb} a\0b"), 501);
         let reserved = format!("{verb} .ftpsd-{}", "0".repeat(32));
         seen.refused(client, &reserved, 553);
-        let address = client.passive();
-        let data = client.connect(address);
-        seen.expect(client, command, 150);
-        drop(data);
-        seen.ends(client, command, 522);
+        seen.gone(client, command);
     }
     seen.refused(client, "RETR", 501);
     seen.refused(client, "RETR folder", 550);
@@ -321,24 +342,11 @@ fn transfers(seen: &mut Seen, server: &Server, client: &mut Client) {
         seen.refused(client, &format!("{verb} a\0b"), 501);
         let reserved = format!("{verb} .ftpsd-{}", "0".repeat(32));
         seen.refused(client, &reserved, 553);
-        let address = client.passive();
-        let data = client.connect(address);
-        seen.expect(client, command, 150);
-        drop(data);
-        seen.ends(client, command, 522);
+        seen.gone(client, command);
 
-        // Cut: not published, and beside the old file it cannot be appended to.
-        let data = seen.begin(client, &format!("{verb} cut"));
-        reset(data.socket);
-        seen.ends(client, verb, 426);
-
-        // The directory goes while the upload runs: nothing to publish it in.
+        seen.cut(client, &format!("{verb} cut"));
         fs::create_dir(server.file("vanishing")).unwrap();
-        let mut data = seen.begin(client, &format!("{verb} vanishing/file"));
-        fs::remove_dir_all(server.file("vanishing")).unwrap();
-        data.send(b"content");
-        data.close();
-        seen.ends(client, verb, 451);
+        seen.homeless(server, client, &format!("{verb} vanishing/file"));
     }
     client.expect("REST 1000", 350);
     seen.refused(client, "STOR nothing", 554);
@@ -367,21 +375,11 @@ fn unique(seen: &mut Seen, server: &Server, client: &mut Client) {
     seen.upload(client, "STOU", b"content", 226);
     client.expect("REST 1000", 350);
     seen.refused(client, "STOU", 554);
-    let address = client.passive();
-    let data = client.connect(address);
-    seen.expect(client, "STOU", 150);
-    drop(data);
-    seen.ends(client, "STOU", 522);
-    let data = seen.begin(client, "STOU");
-    reset(data.socket);
-    seen.ends(client, "STOU", 426);
+    seen.gone(client, "STOU");
+    seen.cut(client, "STOU");
     fs::create_dir(server.file("vanishing")).unwrap();
     client.expect("CWD vanishing", 250);
-    let mut data = seen.begin(client, "STOU");
-    fs::remove_dir_all(server.file("vanishing")).unwrap();
-    data.send(b"content");
-    data.close();
-    seen.ends(client, "STOU", 451);
+    seen.homeless(server, client, "STOU");
     seen.refused(client, "STOU", 550);
     client.expect("CWD /", 250);
 }
