@@ -105,6 +105,7 @@ fn a_session_and_a_server_from_beginning_to_end() {
     );
 
     let mut idle = secured(&server);
+    idle.log_in(USER, PASSWORD);
     drop(secured(&server));
     let lines = logged(&server, 3);
     assert_eq!(
