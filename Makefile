@@ -47,7 +47,8 @@ clean: ## remove everything built
 tools: ## install the programs that the tests drive, where apt can
 	@missing=; \
 	PATH=$$PATH:/usr/sbin:/sbin; \
-	for pair in curl:curl lftp:lftp python3:python3 rsyslogd:rsyslog busybox:busybox; do \
+	for pair in curl:curl lftp:lftp python3:python3 rsyslogd:rsyslog busybox:busybox \
+	    strace:strace faketime:faketime; do \
 	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+#[path = "grammar.rs"]
+mod grammar;
+
 /// How long a test waits for what has to come. Only a defect makes it wait so long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The user that every server has, with all rights.
@@ -414,9 +417,16 @@ impl Drop for Server {
             let lines: Vec<&str> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(40)..];
             println!("--- the end of the server's log\n{}\n---", last.join("\n"));
-        } else if !self.may_panic {
-            let log = self.log();
-            assert!(!log.contains("panic"), "the server panicked:\n{log}");
+            return;
+        }
+        let log = self.log();
+        assert!(
+            self.may_panic || !log.contains("panic"),
+            "the server panicked:\n{log}"
+        );
+        for line in log.lines() {
+            let wrong = grammar::check(line).err();
+            assert_eq!(wrong, None, "ftpsd(8) does not have the line {line}");
         }
     }
 }
@@ -464,7 +474,7 @@ impl LogBuffer {
 
 /// The program in a mount namespace of its own, after `script`; a user who is not root is root
 /// there.
-fn inside(script: &str, root: &Path) -> Command {
+pub fn inside(script: &str, root: &Path) -> Command {
     let mut command = Command::new("unshare");
     let namespaces: &[&str] = if rustix::process::geteuid().is_root() {
         &["--mount"]

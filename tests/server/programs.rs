@@ -1,4 +1,4 @@
-//! The programs of others: curl, lftp, Python's ftplib, and two of syslogd.
+//! The programs of others: curl, lftp, Python's ftplib, two of syslogd, strace and faketime.
 
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read};
@@ -35,9 +35,9 @@ impl Running {
         match spawned {
             Ok(child) => Running { child },
             Err(error) if error.kind() == ErrorKind::NotFound => panic!(
-                "`{name}` is not installed, and the tests need curl, lftp, python3, rsyslogd and \
-                 BusyBox: `make test` installs them, and so does \
-                 `apt-get install curl lftp python3 rsyslog busybox`"
+                "`{name}` is not installed, and the tests need curl, lftp, python3, rsyslogd, \
+                 BusyBox, strace and faketime: `make test` installs them, and so does \
+                 `apt-get install curl lftp python3 rsyslog busybox strace faketime`"
             ),
             Err(error) => panic!("cannot start `{name}`: {error}"),
         }

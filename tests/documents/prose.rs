@@ -1,0 +1,207 @@
+//! README.md, ARCHITECTURE.md, CONTRIBUTING.md, SECURITY.md.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use ftpsd::proto::command::Command;
+
+use crate::{files_below, parse, root, same, sources, text};
+
+/// The part of a page in Markdown from one heading to the next of its level.
+fn chapter<'a>(page: &'a str, heading: &str) -> &'a str {
+    let rest = page
+        .split_once(&format!("\n## {heading}\n"))
+        .unwrap_or_else(|| panic!("no chapter {heading}"))
+        .1;
+    rest.split_once("\n## ").map_or(rest, |(part, _)| part)
+}
+
+/// One column of the tables in a text, without headings.
+fn column(text: &str, number: usize) -> Vec<&str> {
+    text.lines()
+        .filter(|line| line.starts_with('|') && !line.starts_with("| ---"))
+        .filter_map(|line| line.split('|').nth(number + 1))
+        .map(str::trim)
+        .skip(1)
+        .collect()
+}
+
+/// What stands between grave accents.
+fn quoted(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter(|line| !line.starts_with("    ") && !line.starts_with("```"))
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_readme_has_every_verb() {
+    let readme = text("README.md");
+    let document: BTreeSet<String> = column(chapter(&readme, "Commands"), 0)
+        .iter()
+        .filter(|cell| !cell.starts_with('('))
+        .flat_map(|cell| cell.split_whitespace())
+        .map(str::to_owned)
+        .collect();
+    let code = Command::VERBS.map(str::to_owned).into();
+    same("verbs in README.md", &code, &document);
+}
+
+#[test]
+fn the_readme_has_a_configuration_that_loads() {
+    let readme = text("README.md");
+    let (_, rest) = readme.split_once("```toml\n").unwrap();
+    let (example, _) = rest.split_once("```").unwrap();
+    let disabled = example.replace("$6$...", "*");
+    assert_ne!(disabled, example);
+    parse(&disabled).unwrap();
+}
+
+#[test]
+fn the_architecture_has_every_dependency() {
+    let manifest = text("Cargo.toml");
+    let code: BTreeSet<String> = manifest
+        .lines()
+        .skip_while(|line| *line != "[dependencies]")
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(name, _)| name.trim().to_owned())
+        .collect();
+    assert!(code.len() > 10, "{code:?}");
+    let architecture = text("ARCHITECTURE.md");
+    let document = column(chapter(&architecture, "Dependencies"), 0)
+        .iter()
+        .flat_map(|cell| quoted(cell))
+        .collect();
+    same("dependencies in ARCHITECTURE.md", &code, &document);
+}
+
+#[test]
+fn the_code_map_has_every_module() {
+    let architecture = text("ARCHITECTURE.md");
+    let document = column(chapter(&architecture, "Code map"), 1)
+        .iter()
+        .flat_map(|cell| quoted(cell))
+        .collect();
+    let code: BTreeSet<String> = sources()
+        .into_iter()
+        .map(|(name, _)| name["src/".len()..].to_owned())
+        .collect();
+    assert!(code.len() > 25, "{code:?}");
+    same("files in ARCHITECTURE.md", &code, &document);
+}
+
+/// Names in prose go stale first: files, functions, types and tests must still be there.
+#[test]
+fn what_the_documents_point_at_is_there() {
+    let mut code = String::new();
+    for name in files_below("src").into_iter().chain(files_below("tests")) {
+        if name.ends_with(".rs") && !name.starts_with("tests/documents/") {
+            code += &text(&name);
+        }
+    }
+    let has_word = |word: &str| {
+        code.match_indices(word).any(|(at, _)| {
+            let part = |char: char| char.is_alphanumeric() || char == '_';
+            !code[..at].ends_with(part) && !code[at + word.len()..].starts_with(part)
+        })
+    };
+    assert!(has_word("pool") && !has_word("poo"));
+    let mut checked = 0;
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"] {
+        for name in quoted(&text(page)) {
+            let is_name = |name: &str| {
+                !name.is_empty()
+                    && name
+                        .bytes()
+                        .all(|byte| byte.is_ascii_alphanumeric() || b"_:".contains(&byte))
+            };
+            let is_path = name.contains('/') && !name.contains([' ', '*', '~']);
+            if is_path && !name.starts_with('/') {
+                let file = root().join(&name);
+                let in_map = root().join("src").join(&name);
+                assert!(file.exists() || in_map.exists(), "{page}: no file {name}");
+                checked += 1;
+            } else if is_name(&name) && (name.contains("::") || name.matches('_').count() > 1) {
+                for word in name.split("::") {
+                    let known = has_word(word) || text("Cargo.toml").contains(word);
+                    assert!(known, "{page}: nothing is called {word} ({name})");
+                }
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 60, "only {checked} names were checked");
+}
+
+#[test]
+fn commands_of_make_exist() {
+    let mut targets = BTreeSet::new();
+    for file in ["Makefile", "cross/cross.mk"] {
+        for line in fs::read_to_string(root().join(file))
+            .unwrap_or_default()
+            .lines()
+        {
+            if let Some((names, _)) = line.split_once(':') {
+                if !line.starts_with(['\t', ' ', '.', '#']) {
+                    targets.extend(names.split_whitespace().map(str::to_owned));
+                }
+            }
+        }
+    }
+    if targets.is_empty() {
+        return;
+    }
+    assert!(
+        targets.contains("run") && targets.contains("cross"),
+        "{targets:?}"
+    );
+    let mut checked = 0;
+    for page in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "cross/README.md",
+        "SECURITY.md",
+    ] {
+        for line in text(page).lines() {
+            let commands: Vec<&str> = match line.strip_prefix("    ") {
+                Some(command) => vec![command],
+                None => line.split('`').skip(1).step_by(2).collect(),
+            };
+            for target in commands
+                .into_iter()
+                .filter_map(|command| command.trim().strip_prefix("make "))
+                .filter_map(|rest| rest.split_whitespace().next())
+            {
+                assert!(targets.contains(target), "{page}: make {target}");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 6, "only {checked} commands were checked");
+}
+
+#[test]
+fn the_documents_stay_short() {
+    // README has a row for each command.
+    for (page, most) in [("README.md", 240), ("ARCHITECTURE.md", 240)] {
+        let lines = text(page).lines().count();
+        assert!(lines <= most, "{page} has {lines} lines");
+    }
+}
+
+/// cargo-deny knows the advisory that SECURITY.md gives the reason for.
+#[test]
+fn ignored_advisories_have_a_reason() {
+    let advisories = |text: &str| -> BTreeSet<String> {
+        text.split("RUSTSEC-")
+            .skip(1)
+            .map(|rest| rest.chars().take(9).collect())
+            .collect()
+    };
+    let ignored = advisories(&text("deny.toml"));
+    assert!(!ignored.is_empty());
+    same("SECURITY.md", &ignored, &advisories(&text("SECURITY.md")));
+}
