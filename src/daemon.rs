@@ -13,10 +13,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
+use signal_hook::consts::SIGCHLD;
 
 use crate::wait::{self, Deadline};
 
@@ -59,6 +61,9 @@ pub fn is_background() -> bool {
 pub fn start(arguments: &[OsString]) -> io::Result<Started> {
     let deadline = Deadline::after(LONGEST_START);
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
+    // A caller that ignores it, which is inherited, would have the kernel forget the child's exit
+    // status. The child has no such handler of its own after exec(2).
+    signal_hook::flag::register(SIGCHLD, Arc::default())?;
     let mut child = again(|program| {
         program
             .args(arguments)

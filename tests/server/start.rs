@@ -145,6 +145,11 @@ fn errors_reach_the_caller() {
     setup.is_refused(&mut ftpsd(), 78, &[&place, "pidfile"]);
     setup.replace("pidfile", "pid-file");
 
+    // A caller that ignores the end of its children, which is inherited.
+    setup.replace("pid-file", "pidfile");
+    setup.is_refused(&mut shell("trap '' CHLD"), 78, &[&place, "pidfile"]);
+    setup.replace("pidfile", "pid-file");
+
     let taken = TcpListener::bind(setup.address).unwrap();
     setup.is_refused(
         &mut ftpsd(),
