@@ -1,11 +1,13 @@
 //! The configuration: one TOML file, every mistake with line, column and what was expected.
 
+pub mod file;
 pub mod fixed;
 pub mod keys;
 pub mod users;
 pub mod value;
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -153,7 +155,7 @@ impl ConfigError {
     /// A mistake that shows only beside the system: `span` is the value's place in `file`, which
     /// is read once more to tell line and column.
     pub fn at(file: &Path, span: Range<usize>, message: String) -> ConfigError {
-        let text = std::fs::read_to_string(file).ok();
+        let text = read(file).ok();
         ConfigError {
             file: file.to_owned(),
             place: text.map(|text| place(&text, span.start)),
@@ -181,7 +183,7 @@ impl Config {
     /// # Errors
     /// The first mistake, with its place.
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
+        let text = read(file).map_err(|error| ConfigError {
             file: file.to_owned(),
             place: None,
             message: format!("cannot read the configuration: {error}"),
@@ -360,6 +362,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The text of a configuration file.
+fn read(file: &Path) -> io::Result<String> {
+    String::from_utf8(file::read(file)?).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().iter().take(valid);
+        let line = before.filter(|&&byte| byte == b'\n').count();
+        let line = line.saturating_add(1);
+        io::Error::other(format!("expected text in UTF-8, which line {line} is not"))
+    })
 }
 
 fn yes() -> bool {
