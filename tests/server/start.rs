@@ -150,6 +150,13 @@ fn errors_reach_the_caller() {
     setup.is_refused(&mut shell("trap '' CHLD"), 78, &[&place, "pidfile"]);
     setup.replace("pidfile", "pid-file");
 
+    // A device without devices.
+    let mut bare = Command::new("unshare");
+    let script = "mount -t tmpfs none /dev && exec \"$0\" \"$@\"";
+    bare.args(["--map-root-user", "--mount", "sh", "-c", script])
+        .arg(program());
+    setup.is_refused(&mut bare, 71, &["/dev/null: No such file"]);
+
     let taken = TcpListener::bind(setup.address).unwrap();
     setup.is_refused(
         &mut ftpsd(),
