@@ -147,7 +147,8 @@ fn errors_reach_the_caller() {
 
     // A caller that ignores the end of its children, which is inherited.
     setup.replace("pid-file", "pidfile");
-    setup.is_refused(&mut shell("trap '' CHLD"), 78, &[&place, "pidfile"]);
+    let ignoring = "exec env --ignore-signal=CHLD \"$0\" \"$@\"";
+    setup.is_refused(&mut shell(ignoring), 78, &[&place, "pidfile"]);
     setup.replace("pidfile", "pid-file");
 
     // A device without devices.
