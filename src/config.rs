@@ -1,11 +1,13 @@
 //! The configuration: one TOML file, every mistake with line, column and what was expected.
 
+pub mod file;
 pub mod fixed;
 pub mod keys;
 pub mod users;
 pub mod value;
 
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -153,7 +155,7 @@ impl ConfigError {
     /// A mistake that shows only beside the system: `span` is the value's place in `file`, which
     /// is read once more to tell line and column.
     pub fn at(file: &Path, span: Range<usize>, message: String) -> ConfigError {
-        let text = std::fs::read_to_string(file).ok();
+        let text = read(file).ok();
         ConfigError {
             file: file.to_owned(),
             place: text.map(|text| place(&text, span.start)),
@@ -176,17 +178,18 @@ impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads and checks a file and the users file it names. Its relative pathnames start at its
-    /// own directory.
+    /// own directory. What depends on the number of workers goes by `running`, where a server is
+    /// there that has so many: theirs changes with a restart alone.
     ///
     /// # Errors
     /// The first mistake, with its place.
-    pub fn load(file: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
+    pub fn load(file: &Path, running: Option<Workers>) -> Result<Config, ConfigError> {
+        let text = read(file).map_err(|error| ConfigError {
             file: file.to_owned(),
             place: None,
             message: format!("cannot read the configuration: {error}"),
         })?;
-        let mut config = Config::parse(&text, file)?;
+        let mut config = Config::parse_for(&text, file, running)?;
         let directory = file.parent().unwrap_or(Path::new(""));
         for path in config.paths() {
             *path = directory.join(&*path);
@@ -257,6 +260,11 @@ impl Config {
     /// # Errors
     /// The first mistake, with its place.
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+        Config::parse_for(text, file, None)
+    }
+
+    /// The same for a server that has so many workers, whatever the text says.
+    fn parse_for(text: &str, file: &Path, running: Option<Workers>) -> Result<Config, ConfigError> {
         let mistake = |span: Option<Range<usize>>, message: String| ConfigError {
             file: file.to_owned(),
             place: span.map(|span| place(text, span.start)),
@@ -272,7 +280,7 @@ impl Config {
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
         // More before the login than from one address, so that none keeps all others out.
-        let workers = config.workers.0;
+        let workers = running.unwrap_or(config.workers).0;
         let (half, most) = (workers.div_ceil(2), workers.saturating_mul(3).div_ceil(4));
         config.sessions_per_address.get_or_insert(Count(half));
         config.sessions_before_login.get_or_insert(Count(most));
@@ -360,6 +368,17 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The text of a configuration file.
+fn read(file: &Path) -> io::Result<String> {
+    String::from_utf8(file::read(file)?).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().iter().take(valid);
+        let line = before.filter(|&&byte| byte == b'\n').count();
+        let line = line.saturating_add(1);
+        io::Error::other(format!("expected text in UTF-8, which line {line} is not"))
+    })
 }
 
 fn yes() -> bool {

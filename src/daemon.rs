@@ -13,10 +13,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{Mode, OFlags};
+use signal_hook::consts::SIGCHLD;
 
 use crate::wait::{self, Deadline};
 
@@ -55,10 +57,15 @@ pub fn is_background() -> bool {
 /// descriptors but for standard error, and waits until it serves or has ended.
 ///
 /// # Errors
-/// When the program cannot be started again.
+/// When the program cannot be started again, or there is no /dev/null for it.
 pub fn start(arguments: &[OsString]) -> io::Result<Started> {
     let deadline = Deadline::after(LONGEST_START);
+    // The child needs it too, but could not be started without, and nobody could tell why.
+    open_null()?;
     close_fds::set_fds_cloexec_threadsafe(3, &[]);
+    // A caller that ignores it, which is inherited, would have the kernel forget the child's exit
+    // status. The child has no such handler of its own after exec(2).
+    signal_hook::flag::register(SIGCHLD, Arc::default())?;
     let mut child = again(|program| {
         program
             .args(arguments)
@@ -172,8 +179,7 @@ pub fn leave() {
     let _ = std::env::set_current_dir("/");
 }
 
-/// In the process for the background: what takes the place of the caller's streams. Opened before
-/// privileges go.
+/// What takes the place of the caller's streams. Opened before privileges go.
 ///
 /// # Errors
 /// When there is no /dev/null.

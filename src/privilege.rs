@@ -8,7 +8,7 @@ use std::io;
 
 use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// More capabilities than any kernel has.
@@ -167,14 +167,7 @@ pub fn is_root() -> bool {
 /// # Errors
 /// The first step that failed. Serving is then out of the question.
 pub fn relinquish(account: Option<&Account>) -> Result<(), PrivilegeError> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    attempt(
-        "no core dumps",
-        rustix::process::setrlimit(Resource::Core, none),
-    )?;
+    attempt("no core dumps", forgo_core_dumps())?;
     // Kernels before 4.3 have no ambient set.
     attempt(
         "the ambient capabilities",
@@ -211,6 +204,20 @@ pub fn relinquish(account: Option<&Account>) -> Result<(), PrivilegeError> {
         unless(Errno::INVAL, rustix::thread::set_no_new_privs(true)),
     )?;
     verify(account, empty)
+}
+
+/// With a limit of 0 the kernel still gives the core to a program, where core_pattern begins with
+/// `|`; with 1, which is too little for a file, it does neither.
+fn forgo_core_dumps() -> Result<(), Errno> {
+    let one = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    match rustix::process::setrlimit(Resource::Core, one) {
+        // The caller set 0, for good.
+        Err(Errno::PERM) => rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable),
+        other => other,
+    }
 }
 
 /// So that no program could be given capabilities by exec(2). Without the right to do so the set

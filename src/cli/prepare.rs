@@ -1,12 +1,11 @@
 //! What a start does around serving: the account, the limits, the files of the process.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Exit, StartError};
 use crate::ceilings::Ceilings;
-use crate::config::{Config, ConfigError};
+use crate::config::{self, Config, ConfigError};
 use crate::daemon::{self, PidFile, PidFileError, StateError};
 use crate::log::{Level, Log};
 use crate::privilege::{self, Account};
@@ -92,7 +91,7 @@ pub(super) fn unreadable(config: &Config, file: &Path) -> Vec<(PathBuf, io::Erro
         .chain(pairs)
         .chain(config.users_file.as_deref());
     files
-        .filter_map(|file| Some((file.to_owned(), File::open(file).err()?)))
+        .filter_map(|file| Some((file.to_owned(), config::file::open(file).err()?)))
         .collect()
 }
 

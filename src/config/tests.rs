@@ -22,6 +22,20 @@ fn with(line: &str) -> String {
     format!("{line}\n{GOOD}")
 }
 
+/// A configuration read again may have another number than the server was started with.
+#[test]
+fn defaults_go_by_the_workers_that_there_are() {
+    let counts = |text: &str, running: Option<u16>| {
+        let config = Config::parse_for(text, Path::new("f"), running.map(Workers)).unwrap();
+        [config.sessions_per_address, config.sessions_before_login].map(|it| it.unwrap().0)
+    };
+    let more = format!("workers = 100\n{GOOD}");
+    assert_eq!(counts(&more, None), [50, 75]);
+    assert_eq!(counts(&more, Some(16)), [8, 12]);
+    let given = format!("sessions-per-address = 99\n{more}");
+    assert_eq!(counts(&given, Some(16)), [99, 12]);
+}
+
 #[test]
 fn defaults_are_those_of_the_manual() {
     let config = Config::parse(GOOD, Path::new("f.toml")).unwrap();
@@ -168,7 +182,7 @@ fn with_users_file(second: &str, users: &str) -> Result<Config, String> {
     std::fs::write(&file, text).unwrap();
     std::fs::write(directory.path().join("users"), users).unwrap();
     let place = format!("{}/", directory.path().display());
-    Config::load(&file).map_err(|error| error.to_string().replace(&place, ""))
+    Config::load(&file, None).map_err(|error| error.to_string().replace(&place, ""))
 }
 
 #[test]

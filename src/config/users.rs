@@ -1,18 +1,15 @@
 //! The users file: names and password hashes, one line for each user, in the form of shadow(5).
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
-use std::io::Read;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::value::PasswordHash;
-use super::ConfigError;
+use super::{file, ConfigError};
 
 /// The system's own passwords.
 const SHADOW: &str = "/etc/shadow";
-/// Bytes that a users file may have.
-const LONGEST: u64 = 1 << 20;
 /// Fields of a line in shadow(5).
 const FIELDS: usize = 9;
 /// Which of them, from 0, is the day of expiry.
@@ -41,9 +38,9 @@ pub fn load(file: &Path) -> Result<Users, ConfigError> {
     load_unless(file, Path::new(SHADOW))
 }
 
-fn load_unless(file: &Path, shadow: &Path) -> Result<Users, ConfigError> {
+fn load_unless(path: &Path, shadow: &Path) -> Result<Users, ConfigError> {
     let mistake = |message: String| ConfigError {
-        file: file.to_owned(),
+        file: path.to_owned(),
         place: None,
         message,
     };
@@ -57,25 +54,15 @@ fn load_unless(file: &Path, shadow: &Path) -> Result<Users, ConfigError> {
                 shadow.display()
             )));
         }
-        if !metadata.is_file() {
-            return Err(mistake("expected a regular file".to_owned()));
-        }
         Ok(())
     };
-    // Once before it is opened, for a FIFO would make us wait and shadow may not be readable.
-    check(&fs::metadata(file).map_err(unreadable)?)?;
-    let opened = File::open(file).map_err(unreadable)?;
+    // Once before it is opened, for shadow may not be readable.
+    check(&fs::metadata(path).map_err(unreadable)?)?;
+    let opened = file::open(path).map_err(unreadable)?;
     check(&opened.metadata().map_err(unreadable)?)?;
-    let mut bytes = Vec::new();
-    opened
-        .take(LONGEST.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LONGEST) {
-        return Err(mistake(format!("expected at most {LONGEST} bytes")));
-    }
+    let bytes = file::read_all(opened).map_err(unreadable)?;
     parse(&bytes).map_err(|(place, message)| ConfigError {
-        file: file.to_owned(),
+        file: path.to_owned(),
         place: Some(place),
         message,
     })
@@ -249,21 +236,15 @@ mod tests {
     #[test]
     fn what_is_no_regular_file_is_not_opened() {
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("pipe");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &file,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR,
-            0,
-        )
-        .unwrap();
-        for file in [file.as_path(), directory.path(), Path::new("/dev/null")] {
-            let error = load(file).unwrap_err();
+        let pipe = directory.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        for path in [pipe.as_path(), directory.path(), Path::new("/dev/null")] {
+            let error = load(path).unwrap_err();
             assert!(error.message.contains("regular file"), "{error}");
         }
         let long = directory.path().join("long");
-        File::create(&long).unwrap().set_len(LONGEST + 1).unwrap();
+        let file = fs::File::create(&long).unwrap();
+        file.set_len(file::LONGEST + 1).unwrap();
         assert!(load(&long).unwrap_err().message.contains("at most"));
     }
 }

@@ -26,7 +26,7 @@ pub struct PidFile {
 /// Why there is no such file.
 #[derive(Debug)]
 pub enum PidFileError {
-    /// A process with this number has it; `None` when that process is just starting.
+    /// A process with this number has it; `None` when that process starts or ends just now.
     Running(PathBuf, Option<u32>),
     /// It is something else than such a file, and is left alone.
     Other(PathBuf, &'static str),
@@ -42,7 +42,7 @@ impl fmt::Display for PidFileError {
             }
             PidFileError::Running(path, None) => write!(
                 f,
-                "already running: a process that is just starting has locked {}",
+                "already running: a process that starts or ends just now has locked {}",
                 path.display()
             ),
             PidFileError::Other(path, what) => write!(
@@ -273,7 +273,7 @@ mod tests {
         let path = directory.path().join("pid");
         let mut first = PidFile::lock(&path).unwrap();
         let text = PidFile::lock(&path).unwrap_err().to_string();
-        assert!(text.contains("just starting"), "{text}");
+        assert!(text.contains("starts or ends"), "{text}");
         first.write().unwrap();
         let own = std::process::id();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{own}\n"));

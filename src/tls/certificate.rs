@@ -114,7 +114,7 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
-    std::fs::read(file).map_err(|error| CertificateError {
+    crate::config::file::read(file).map_err(|error| CertificateError {
         file: file.to_owned(),
         message: format!("cannot be read: {error}"),
     })

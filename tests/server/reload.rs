@@ -102,6 +102,31 @@ const RELOADS: usize = 100;
 const SIZE: usize = 1 << 20;
 
 /// A whole download by a client that is too busy to answer close_notify in time.
+/// A FIFO would be waited for, a device read without an end; and nothing else would be done then.
+#[test]
+fn what_is_no_regular_file_stops_nothing() {
+    let server = Server::start("");
+    let text = fs::read(path(&server, "ftpsd.toml")).unwrap();
+    edit(&server, |text| format!("users-file = \"users\"\n{text}"));
+    for name in ["users", "chain.pem", "key.pem", "ftpsd.toml"] {
+        let file = path(&server, name);
+        let good = fs::read(&file).unwrap_or_default();
+        let _ = fs::remove_file(&file);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, mode).unwrap();
+        hang_up(&server, "reload-failed");
+        server.wait_for_log(&["reload-failed", name, "expected a regular file"]);
+        fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+        hang_up(&server, "reload-failed");
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, good).unwrap();
+    }
+    fs::write(path(&server, "ftpsd.toml"), text).unwrap();
+    reload(&server);
+    drop(Client::ready(&server, Version::V13));
+}
+
 fn download(client: &mut Client, name: impl std::fmt::Display) -> Vec<u8> {
     let mut data = client.start_transfer(format!("RETR {name}"));
     let (bytes, end) = data.read_to_end();

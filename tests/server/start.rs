@@ -145,6 +145,19 @@ fn errors_reach_the_caller() {
     setup.is_refused(&mut ftpsd(), 78, &[&place, "pidfile"]);
     setup.replace("pidfile", "pid-file");
 
+    // A caller that ignores the end of its children, which is inherited.
+    setup.replace("pid-file", "pidfile");
+    let ignoring = "exec env --ignore-signal=CHLD \"$0\" \"$@\"";
+    setup.is_refused(&mut shell(ignoring), 78, &[&place, "pidfile"]);
+    setup.replace("pidfile", "pid-file");
+
+    // A device without devices.
+    let mut bare = Command::new("unshare");
+    let script = "mount -t tmpfs none /dev && exec \"$0\" \"$@\"";
+    bare.args(["--map-root-user", "--mount", "sh", "-c", script])
+        .arg(program());
+    setup.is_refused(&mut bare, 71, &["/dev/null: No such file"]);
+
     let taken = TcpListener::bind(setup.address).unwrap();
     setup.is_refused(
         &mut ftpsd(),
@@ -195,7 +208,8 @@ fn too_few_descriptors_are_refused_before_anything_else() {
     };
     let soft: u64 = line("Max open files")[0].parse().unwrap();
     assert!((1000..2000).contains(&soft), "{limits}");
-    assert_eq!(line("Max core file size"), ["0", "0"]);
+    // With 0 a program that core_pattern names would get one.
+    assert_eq!(line("Max core file size"), ["1", "1"]);
 }
 
 #[test]
