@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, every mistake with line, column and what was expected.
 
+pub mod file;
 pub mod fixed;
 pub mod keys;
 pub mod users;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
+use file::ReadError;
 use value::{Access, Address, Count, LogTarget, Millis, PasswordHash, PortRange, Workers};
 
 use crate::proto::network::Network;
@@ -153,7 +155,7 @@ impl ConfigError {
     /// A mistake that shows only beside the system: `span` is the value's place in `file`, which
     /// is read once more to tell line and column.
     pub fn at(file: &Path, span: Range<usize>, message: String) -> ConfigError {
-        let text = std::fs::read_to_string(file).ok();
+        let text = read(file).ok();
         ConfigError {
             file: file.to_owned(),
             place: text.map(|text| place(&text, span.start)),
@@ -181,10 +183,10 @@ impl Config {
     /// # Errors
     /// The first mistake, with its place.
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ConfigError {
+        let text = read(file).map_err(|message| ConfigError {
             file: file.to_owned(),
             place: None,
-            message: format!("cannot read the configuration: {error}"),
+            message,
         })?;
         let mut config = Config::parse(&text, file)?;
         let directory = file.parent().unwrap_or(Path::new(""));
@@ -360,6 +362,16 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The text of a configuration file, or why there is none.
+fn read(file: &Path) -> Result<String, String> {
+    let unreadable = |error: String| format!("cannot read the configuration: {error}");
+    let bytes = file::read(file, |_| Ok(())).map_err(|error| match error {
+        ReadError::Unreadable(error) => unreadable(error.to_string()),
+        ReadError::Unfit(message) => unreadable(message),
+    })?;
+    String::from_utf8(bytes).map_err(|error| unreadable(error.utf8_error().to_string()))
 }
 
 fn yes() -> bool {

@@ -1,18 +1,16 @@
 //! The users file: names and password hashes, one line for each user, in the form of shadow(5).
 
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata};
-use std::io::Read;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::file::{self, ReadError};
 use super::value::PasswordHash;
 use super::ConfigError;
 
 /// The system's own passwords.
 const SHADOW: &str = "/etc/shadow";
-/// Bytes that a users file may have.
-const LONGEST: u64 = 1 << 20;
 /// Fields of a line in shadow(5).
 const FIELDS: usize = 9;
 /// Which of them, from 0, is the day of expiry.
@@ -41,41 +39,28 @@ pub fn load(file: &Path) -> Result<Users, ConfigError> {
     load_unless(file, Path::new(SHADOW))
 }
 
-fn load_unless(file: &Path, shadow: &Path) -> Result<Users, ConfigError> {
+fn load_unless(path: &Path, shadow: &Path) -> Result<Users, ConfigError> {
     let mistake = |message: String| ConfigError {
-        file: file.to_owned(),
+        file: path.to_owned(),
         place: None,
         message,
     };
-    let unreadable =
-        |error: std::io::Error| mistake(format!("cannot read the users file: {error}"));
-    let check = |metadata: &Metadata| {
+    let bytes = file::read(path, |metadata| {
         let same = |other: Metadata| (metadata.dev(), metadata.ino()) == (other.dev(), other.ino());
         if fs::metadata(shadow).is_ok_and(same) {
-            return Err(mistake(format!(
-                "this is {}: expected a file of the server's own",
-                shadow.display()
-            )));
-        }
-        if !metadata.is_file() {
-            return Err(mistake("expected a regular file".to_owned()));
+            let shadow = shadow.display();
+            return Err(format!(
+                "this is {shadow}: expected a file of the server's own"
+            ));
         }
         Ok(())
-    };
-    // Once before it is opened, for a FIFO would make us wait and shadow may not be readable.
-    check(&fs::metadata(file).map_err(unreadable)?)?;
-    let opened = File::open(file).map_err(unreadable)?;
-    check(&opened.metadata().map_err(unreadable)?)?;
-    let mut bytes = Vec::new();
-    opened
-        .take(LONGEST.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > LONGEST) {
-        return Err(mistake(format!("expected at most {LONGEST} bytes")));
-    }
+    })
+    .map_err(|error| match error {
+        ReadError::Unreadable(error) => mistake(format!("cannot read the users file: {error}")),
+        ReadError::Unfit(message) => mistake(message),
+    })?;
     parse(&bytes).map_err(|(place, message)| ConfigError {
-        file: file.to_owned(),
+        file: path.to_owned(),
         place: Some(place),
         message,
     })
@@ -244,26 +229,5 @@ mod tests {
         for shadow in ["shadow", "none"] {
             assert_eq!(load_unless(&file("users"), &file(shadow)).unwrap().len(), 1);
         }
-    }
-
-    #[test]
-    fn what_is_no_regular_file_is_not_opened() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("pipe");
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            &file,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::RUSR,
-            0,
-        )
-        .unwrap();
-        for file in [file.as_path(), directory.path(), Path::new("/dev/null")] {
-            let error = load(file).unwrap_err();
-            assert!(error.message.contains("regular file"), "{error}");
-        }
-        let long = directory.path().join("long");
-        File::create(&long).unwrap().set_len(LONGEST + 1).unwrap();
-        assert!(load(&long).unwrap_err().message.contains("at most"));
     }
 }

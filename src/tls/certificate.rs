@@ -9,6 +9,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::config::file::{self, ReadError};
+
 /// Certificate chains with their keys; each client gets the first whose key it can check.
 #[derive(Debug)]
 pub struct Certificates {
@@ -113,9 +115,12 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     }
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
-    std::fs::read(file).map_err(|error| CertificateError {
-        file: file.to_owned(),
-        message: format!("cannot be read: {error}"),
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    file::read(path, |_| Ok(())).map_err(|error| CertificateError {
+        file: path.to_owned(),
+        message: match error {
+            ReadError::Unreadable(error) => format!("cannot be read: {error}"),
+            ReadError::Unfit(message) => message,
+        },
     })
 }

@@ -97,6 +97,30 @@ fn a_mistake_changes_nothing_and_the_log_has_the_reason() {
     assert_eq!(server.log().matches("notice: reloaded").count(), 1);
 }
 
+#[test]
+fn a_file_that_is_no_file_does_not_hold_the_server_up() {
+    let mut server = Server::start("");
+    for name in ["ftpsd.toml", "chain.pem", "key.pem"] {
+        let file = path(&server, name);
+        let good = fs::read(&file).unwrap();
+        fs::remove_file(&file).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, mode).unwrap();
+        hang_up(&server, "reload-failed");
+        server.wait_for_log(&["reload-failed", name, "expected a regular file"]);
+        fs::remove_file(&file).unwrap();
+        // Without an end, if it were read.
+        std::os::unix::fs::symlink("/dev/zero", &file).unwrap();
+        hang_up(&server, "reload-failed");
+        secured(&server).log_in(USER, PASSWORD);
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, good).unwrap();
+    }
+    reload(&server);
+    server.signal(Signal::TERM);
+    assert!(server.wait_for_exit().success());
+}
+
 const TRANSFERS: usize = 50;
 const RELOADS: usize = 100;
 const SIZE: usize = 1 << 20;
