@@ -227,6 +227,10 @@ impl ServerPi<'_> {
     /// The next command. A passive endpoint is looked after meanwhile: its client may connect
     /// and begin TLS before it says what for.
     fn next_command(&mut self, session: &Session) -> Result<Result<Command, CommandError>, Hangup> {
+        // Commands that are here already do not put it off.
+        if !session.is_authenticated() && self.login_deadline.is_past() {
+            return Err(Hangup::LoginDeadline);
+        }
         if let Some(input) = self.deferred.pop_front() {
             return Ok(input);
         }
