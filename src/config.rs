@@ -46,7 +46,7 @@ pub struct Config {
     /// Networks that may not, even where `allow` has them.
     #[serde(default)]
     pub deny: Vec<Network>,
-    /// Sessions at once from one address; half of the workers unless the file says otherwise.
+    /// Sessions at once from one address; `None` is half of the workers that were started.
     pub sessions_per_address: Option<Count>,
     /// Sessions at once that have not logged in; three quarters of the workers likewise.
     pub sessions_before_login: Option<Count>,
@@ -267,17 +267,12 @@ impl Config {
         let table = DeTable::parse(text)
             .map_err(|error| mistake(error.span(), error.message().to_owned()))?;
         keys::check(table.get_ref()).map_err(|(span, message)| mistake(Some(span), message))?;
-        let mut config: Config = toml::from_str(text)
+        let config: Config = toml::from_str(text)
             .map_err(|error: toml::de::Error| mistake(error.span(), error.message().to_owned()))?;
         config
             .check_addresses(table.get_ref())
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
-        // More before the login than from one address, so that none keeps all others out.
-        let workers = config.workers.0;
-        let (half, most) = (workers.div_ceil(2), workers.saturating_mul(3).div_ceil(4));
-        config.sessions_per_address.get_or_insert(Count(half));
-        config.sessions_before_login.get_or_insert(Count(most));
         Ok(config)
     }
 
