@@ -327,12 +327,15 @@ impl<'de> Deserialize<'de> for Workers {
 
 impl<'de> Deserialize<'de> for PasswordHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PasswordHash, D::Error> {
-        from_text(
-            deserializer,
-            "a hash that begins with $2b$ (bcrypt), $5$ or $6$ (sha-crypt), as \
-             `ftpsd --hash-password` prints it, or \"*\" for nobody",
-            PasswordHash::parse,
-        )
+        // Not serde's own error: it shows a number, which may be a password.
+        let text = String::deserialize(deserializer).ok();
+        text.and_then(|text| PasswordHash::parse(&text))
+            .ok_or_else(|| {
+                D::Error::custom(
+                    "expected a hash that begins with $2b$ (bcrypt), $5$ or $6$ (sha-crypt), as \
+                     `ftpsd --hash-password` prints it, or \"*\" for nobody",
+                )
+            })
     }
 }
 
