@@ -188,7 +188,7 @@ fn check(file: &Path) -> Result<(), StartError> {
 }
 
 fn load(file: &Path) -> Result<Settings, StartError> {
-    Settings::load(file).map_err(|error| {
+    Settings::load(file, None).map_err(|error| {
         let exit = match error {
             SettingsError::Config(_) | SettingsError::Certificate(_) => Exit::Config,
             SettingsError::Tls(_) => Exit::Unavailable,

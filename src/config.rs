@@ -46,7 +46,7 @@ pub struct Config {
     /// Networks that may not, even where `allow` has them.
     #[serde(default)]
     pub deny: Vec<Network>,
-    /// Sessions at once from one address; `None` is half of the workers that were started.
+    /// Sessions at once from one address; half of the workers unless the file says otherwise.
     pub sessions_per_address: Option<Count>,
     /// Sessions at once that have not logged in; three quarters of the workers likewise.
     pub sessions_before_login: Option<Count>,
@@ -183,12 +183,21 @@ impl Config {
     /// # Errors
     /// The first mistake, with its place.
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        Config::load_for(file, None)
+    }
+
+    /// The same for a server that was `started` with so many workers, which it keeps: what is by
+    /// default a share of them goes by those.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_for(file: &Path, started: Option<Workers>) -> Result<Config, ConfigError> {
         let text = read(file).map_err(|message| ConfigError {
             file: file.to_owned(),
             place: None,
             message,
         })?;
-        let mut config = Config::parse(&text, file)?;
+        let mut config = Config::parse_for(&text, file, started)?;
         let directory = file.parent().unwrap_or(Path::new(""));
         for path in config.paths() {
             *path = directory.join(&*path);
@@ -259,6 +268,10 @@ impl Config {
     /// # Errors
     /// The first mistake, with its place.
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+        Config::parse_for(text, file, None)
+    }
+
+    fn parse_for(text: &str, file: &Path, started: Option<Workers>) -> Result<Config, ConfigError> {
         let mistake = |span: Option<Range<usize>>, message: String| ConfigError {
             file: file.to_owned(),
             place: span.map(|span| place(text, span.start)),
@@ -267,12 +280,17 @@ impl Config {
         let table = DeTable::parse(text)
             .map_err(|error| mistake(error.span(), error.message().to_owned()))?;
         keys::check(table.get_ref()).map_err(|(span, message)| mistake(Some(span), message))?;
-        let config: Config = toml::from_str(text)
+        let mut config: Config = toml::from_str(text)
             .map_err(|error: toml::de::Error| mistake(error.span(), error.message().to_owned()))?;
         config
             .check_addresses(table.get_ref())
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
+        // More before the login than from one address, so that none keeps all others out.
+        let workers = started.unwrap_or(config.workers).0;
+        let (half, most) = (workers.div_ceil(2), workers.saturating_mul(3).div_ceil(4));
+        config.sessions_per_address.get_or_insert(Count(half));
+        config.sessions_before_login.get_or_insert(Count(most));
         Ok(config)
     }
 

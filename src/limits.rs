@@ -119,17 +119,12 @@ impl Limits {
         if self.penalties().address_waits(source, now) {
             return Err(Refusal::Penalty);
         }
-        let most = |count: Option<Count>, otherwise: usize| {
-            count.map_or(otherwise, |count| usize::from(count.0))
-        };
-        // Out of the workers there are, which a reload does not change. More before the login than
-        // from one address, so that none keeps all others out.
-        let half = self.workers.div_ceil(2);
-        let three_quarters = self.workers.saturating_mul(3).div_ceil(4);
+        // The configuration has filled both in; without one there is no such limit.
+        let most = |count: Option<Count>| count.map_or(usize::MAX, |count| count.0.into());
         self.slots().take(
             source,
-            most(config.sessions_per_address, half),
-            most(config.sessions_before_login, three_quarters),
+            most(config.sessions_per_address),
+            most(config.sessions_before_login),
             self.workers,
         )?;
         Ok(Slot::new(Arc::clone(self), source))

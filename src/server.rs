@@ -170,7 +170,7 @@ pub fn run(
 
 /// Reads the configuration again. All of it is checked before any of it is in force.
 fn reload(service: &Service, origin: &Origin) {
-    let settings = match Settings::load(&origin.file) {
+    let settings = match Settings::load(&origin.file, Some(origin.fixed.workers())) {
         Ok(settings) => settings,
         Err(error) => {
             service

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::auth::Accounts;
+use crate::config::value::Workers;
 use crate::config::{Config, ConfigError};
 use crate::tls::{CertificateError, Certificates, Tls};
 
@@ -43,12 +44,12 @@ impl fmt::Display for SettingsError {
 impl std::error::Error for SettingsError {}
 
 impl Settings {
-    /// Reads the configuration file and what it names.
+    /// Reads the configuration file and what it names; see [`Config::load_for`].
     ///
     /// # Errors
     /// The first mistake.
-    pub fn load(file: &Path) -> Result<Settings, SettingsError> {
-        let config = Config::load(file).map_err(SettingsError::Config)?;
+    pub fn load(file: &Path, started: Option<Workers>) -> Result<Settings, SettingsError> {
+        let config = Config::load_for(file, started).map_err(SettingsError::Config)?;
         let pairs = config
             .certificate
             .iter()

@@ -33,6 +33,11 @@ impl Fixed {
         }
     }
 
+    /// The number of workers.
+    pub fn workers(&self) -> Workers {
+        self.workers
+    }
+
     /// The names of those that have another value there.
     pub fn differing(&self, other: &Fixed) -> Vec<&'static str> {
         [

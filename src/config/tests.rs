@@ -37,8 +37,8 @@ fn defaults_are_those_of_the_manual() {
     assert!(config.ascii && config.symlinks && !config.active_mode);
     assert_eq!(config.allow, Network::everywhere());
     assert!(config.deny.is_empty() && config.plain_from.is_empty());
-    assert_eq!(config.sessions_per_address, None);
-    assert_eq!(config.sessions_before_login, None);
+    assert_eq!(config.sessions_per_address, Some(Count(8)));
+    assert_eq!(config.sessions_before_login, Some(Count(12)));
     assert_eq!(config.login_penalty.duration().as_secs(), 5);
     let seconds = [
         config.login_timeout,

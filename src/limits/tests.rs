@@ -55,22 +55,6 @@ fn an_ipv6_network_of_64_bits_counts_as_one_address() {
 }
 
 #[test]
-fn defaults_are_shares_of_the_workers_there_are() {
-    // 16 were started, whatever a file that is read later says.
-    for top in ["", "workers = 64", "workers = 1"] {
-        let (limits, config) = (Limits::new(16), config(top));
-        let fill = |peer| -> Vec<Slot> {
-            let slots = (0..16).map_while(|_| admit(&limits, &config, peer).ok());
-            slots.collect()
-        };
-        let (one, other) = (fill("192.0.2.1"), fill("192.0.2.2"));
-        assert_eq!((one.len(), other.len()), (8, 4), "{top:?}");
-        let refused = refusal(&limits, &config, "192.0.2.3");
-        assert_eq!(refused, Some(Refusal::BeforeLogin), "{top:?}");
-    }
-}
-
-#[test]
 fn a_login_makes_room_before_the_login() {
     let limits = Limits::new(4);
     let config = config("sessions-before-login = 2");

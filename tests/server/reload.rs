@@ -335,6 +335,23 @@ fn limits_count_for_new_connections() {
     secured(&server).log_in(USER, PASSWORD);
 }
 
+/// More workers in the file are none yet, and no address gets half of them.
+#[test]
+fn shares_of_the_workers_are_of_those_that_were_started() {
+    let server = Server::start("workers = 4");
+    edit(&server, |text| {
+        let text = text.replace("workers = 4", "workers = 64");
+        text.replace("sessions-per-address = 1000", "")
+    });
+    reload(&server);
+    let address = server.address(Port::Explicit, Family::V4);
+    let config = client_config(Version::V13);
+    let mut clients = [0; 3].map(|_| Client::open(address, &config, None));
+    let codes = clients.each_mut().map(|client| client.reply().code);
+    assert_eq!(codes, [220, 220, 421]);
+    server.wait_for_log(&["turned-away", "reason=sessions-per-address"]);
+}
+
 #[test]
 fn keys_for_the_start_need_a_restart() {
     let server = Server::start("");
