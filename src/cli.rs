@@ -216,8 +216,10 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     let (stopper, stop) = Stopper::new().map_err(os)?;
     prepare::relinquish(account.as_ref())?;
     prepare::warn_of_reload(&log, &settings.config, &file);
+    let mut listening = Vec::with_capacity(listeners.len());
     for listener in &listeners {
         let address = listener.address().map_err(os)?;
+        listening.push(address.port());
         log.event(Level::Notice, "listening")
             .field("address", address)
             .field("tls", listener.port().word())
@@ -229,6 +231,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
         fixed: Fixed::of(&settings.config),
     };
     let service = Arc::new(Service {
+        listening,
         limits: Limits::new(settings.config.workers.0),
         hashing: Hashing::default(),
         settings: RwLock::new(Arc::new(settings)),

@@ -35,6 +35,8 @@ use crate::wait::{self, Deadline};
 /// What all sessions share.
 #[derive(Debug)]
 pub struct Service {
+    /// The ports that control connections come in by, whatever SIGHUP brings.
+    pub listening: Vec<u16>,
     /// What SIGHUP exchanges.
     pub settings: RwLock<Arc<Settings>>,
     /// How many sessions there may be, and who has to wait.
@@ -107,7 +109,7 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
         }
     };
     let mut pi = ServerPi {
-        policy: policy(&settings.config, &control),
+        policy: policy(&settings.config, &service.listening, &control),
         plain: PlainFrom::admit(control.peer().ip(), &settings.config.plain_from),
         control,
         slot,
@@ -136,8 +138,7 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
 }
 
 /// What the session's decisions depend on.
-fn policy(config: &Config, control: &ControlConnection) -> Policy {
-    let listening = config.listen.iter().chain(&config.listen_implicit);
+fn policy(config: &Config, listening: &[u16], control: &ControlConnection) -> Policy {
     Policy {
         ascii: config.ascii,
         ipv6: control.local().is_ipv6(),
@@ -145,10 +146,7 @@ fn policy(config: &Config, control: &ControlConnection) -> Policy {
             peer: control.peer().ip(),
             local: control.local().ip(),
             passive_ports: (config.passive_ports.first, config.passive_ports.last),
-            listening: listening
-                .map(|address| address.0.port())
-                .chain([control.local().port()])
-                .collect(),
+            listening: listening.to_vec(),
         }),
     }
 }
@@ -227,6 +225,10 @@ impl ServerPi<'_> {
     /// The next command. A passive endpoint is looked after meanwhile: its client may connect
     /// and begin TLS before it says what for.
     fn next_command(&mut self, session: &Session) -> Result<Result<Command, CommandError>, Hangup> {
+        // Commands that are here already do not put it off.
+        if !session.is_authenticated() && self.login_deadline.is_past() {
+            return Err(Hangup::LoginDeadline);
+        }
         if let Some(input) = self.deferred.pop_front() {
             return Ok(input);
         }

@@ -173,12 +173,11 @@ impl PasswordHash {
         }
         let mut fields = text.strip_prefix('$')?.split('$');
         let kind = fields.next()?;
-        let encoded = |text: &str, length: usize| {
-            text.len() == length
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(&byte))
+        let alphabet = |text: &str| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"./".contains(&byte))
         };
+        let encoded = |text: &str, length: usize| text.len() == length && alphabet(text);
         match kind {
             "2a" | "2b" | "2y" => {
                 let cost = fields.next()?;
@@ -188,17 +187,19 @@ impl PasswordHash {
             }
             "5" | "6" => {
                 let mut salt = fields.next()?;
-                if let Some(rounds) = salt.strip_prefix("rounds=") {
-                    let rounds: u32 = rounds.parse().ok()?;
-                    if !(1000..=999_999_999).contains(&rounds) {
+                if let Some(text) = salt.strip_prefix("rounds=") {
+                    let rounds: u32 = text.parse().ok()?;
+                    if !(1000..=999_999_999).contains(&rounds) || rounds.to_string() != text {
                         return None;
                     }
                     salt = fields.next()?;
                 }
                 let hash = fields.next()?;
                 let fits = encoded(hash, if kind == "5" { 43 } else { 86 });
-                let whole = (1..=16).contains(&salt.len()) && fields.next().is_none();
-                (fits && whole).then(|| PasswordHash::ShaCrypt(text.to_owned()))
+                // crypt(3) takes other salts too, but what checks passwords here does not.
+                let salted = (1..=16).contains(&salt.len()) && alphabet(salt);
+                let whole = fields.next().is_none();
+                (fits && salted && whole).then(|| PasswordHash::ShaCrypt(text.to_owned()))
             }
             _ => None,
         }
@@ -326,12 +327,15 @@ impl<'de> Deserialize<'de> for Workers {
 
 impl<'de> Deserialize<'de> for PasswordHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PasswordHash, D::Error> {
-        from_text(
-            deserializer,
-            "a hash that begins with $2b$ (bcrypt), $5$ or $6$ (sha-crypt), as \
-             `ftpsd --hash-password` prints it, or \"*\" for nobody",
-            PasswordHash::parse,
-        )
+        // Not serde's own error: it shows a number, which may be a password.
+        let text = String::deserialize(deserializer).ok();
+        text.and_then(|text| PasswordHash::parse(&text))
+            .ok_or_else(|| {
+                D::Error::custom(
+                    "expected a hash that begins with $2b$ (bcrypt), $5$ or $6$ (sha-crypt), as \
+                     `ftpsd --hash-password` prints it, or \"*\" for nobody",
+                )
+            })
     }
 }
 
@@ -450,6 +454,23 @@ mod tests {
             "$",
         ] {
             assert_eq!(PasswordHash::parse(cut), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_hash_that_no_password_would_fit_is_a_mistake() {
+        let made = |before: &str| PasswordHash::parse(&format!("{before}${}", "a".repeat(86)));
+        for right in ["$6$./aZ09", "$6$rounds=1000$s"] {
+            assert!(made(right).is_some(), "{right}");
+        }
+        for wrong in [
+            "$6$s@lt",
+            "$6$a-b",
+            "$6$s\u{e4}lt",
+            "$6$rounds=01000$s",
+            "$6$rounds=+1000$s",
+        ] {
+            assert_eq!(made(wrong), None, "{wrong}");
         }
     }
 }

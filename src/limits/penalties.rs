@@ -20,6 +20,9 @@ const OF_ADDRESS: u32 = 10;
 const DOUBLINGS: u32 = 6;
 /// One failure is forgotten for each such time without one, after the wait is over.
 const FORGET: Duration = Duration::from_secs(360);
+/// As long as a name goes on to fail within this time, it has counted against its address before:
+/// else devices that try too rarely to wait would, together, make their address wait.
+const SAME: Duration = Duration::from_secs(24 * 3600);
 /// Entries of each table.
 const MOST: usize = 1024;
 
@@ -71,8 +74,8 @@ impl Penalties {
         now: Instant,
     ) -> Imposed {
         let key = self.key(source, name);
-        let (count, of_name) = self.names.fail(key, first, now);
-        let of_address = if count <= OF_NAME {
+        let (times, of_name) = self.names.fail(key, first, now);
+        let of_address = if times <= OF_NAME {
             self.addresses.fail(source, first, now).1
         } else {
             None
@@ -106,6 +109,8 @@ struct Table<K> {
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     failures: u32,
+    /// Failures of which none came later than [`SAME`] after another; nothing of it is forgotten.
+    times: u32,
     /// The end of the last wait, or the last failure where none followed.
     calm: Instant,
 }
@@ -132,7 +137,7 @@ impl<K: Eq + Hash + Copy> Table<K> {
         self.entries.get(key).is_some_and(|entry| now < entry.calm)
     }
 
-    /// Counts a failure: how many there are now, and the wait that follows.
+    /// Counts a failure: how many there were, forgotten or not, and the wait that follows.
     fn fail(&mut self, key: K, first: Duration, now: Instant) -> (u32, Option<Duration>) {
         let known = self.entries.get(&key);
         let failures = known
@@ -140,6 +145,10 @@ impl<K: Eq + Hash + Copy> Table<K> {
             .saturating_add(1)
             // More would only take longer to forget.
             .min(self.threshold.saturating_add(DOUBLINGS));
+        let times = known
+            .filter(|entry| now.saturating_duration_since(entry.calm) < SAME)
+            .map_or(0, |entry| entry.times)
+            .saturating_add(1);
         let wait = failures
             .checked_sub(self.threshold)
             .map(|doublings| first.saturating_mul(1 << doublings.min(DOUBLINGS)));
@@ -148,8 +157,13 @@ impl<K: Eq + Hash + Copy> Table<K> {
         if known.is_none() {
             self.make_room(now);
         }
-        self.entries.insert(key, Entry { failures, calm });
-        (failures, wait)
+        let entry = Entry {
+            failures,
+            times,
+            calm,
+        };
+        self.entries.insert(key, entry);
+        (times, wait)
     }
 
     /// Forgets what is over, and, where that is nothing, the entry with the fewest failures, of
@@ -196,6 +210,25 @@ mod tests {
                 imposed
             })
             .collect()
+    }
+
+    #[test]
+    fn devices_that_seldom_try_do_not_make_their_address_wait() {
+        let mut penalties = Penalties::default();
+        let mut now = Instant::now();
+        // Too seldom to wait themselves, and one of them before six minutes are over.
+        for turn in 0..1_000_u32 {
+            let name: &[u8] = if turn.is_multiple_of(2) { b"a" } else { b"b" };
+            let imposed = penalties.failed(source(1), name, FIRST, now);
+            assert_eq!(imposed, Imposed::default(), "{turn}");
+            now += FORGET - Duration::from_secs(10);
+        }
+        // After a day of peace a name counts anew.
+        now += SAME;
+        let before = penalties.addresses.entries[&source(1)].failures(now);
+        penalties.failed(source(1), b"a", FIRST, now);
+        let after = penalties.addresses.entries[&source(1)].failures(now);
+        assert_eq!((before, after), (0, 1));
     }
 
     #[test]

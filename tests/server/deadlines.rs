@@ -1,13 +1,14 @@
 //! Every wait has its end.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::content::content;
-use crate::harness::{Family, Port, Server, PASSWORD, USER};
+use crate::harness::{Family, Port, Server, HASH, PASSWORD, USER};
 use crate::tls::{client_config, connect, End, Version, VERSIONS};
 
 const SHORT: Duration = Duration::from_millis(400);
@@ -57,6 +58,31 @@ fn activity_does_not_put_the_login_deadline_off() {
         socket.write_all(b"\x16\x03\x01\x02\x00\x01").unwrap();
         assert_eq!(socket.read(&mut [0; 16]).unwrap(), 0);
     });
+}
+
+/// Nor do commands that are there already: here each login takes a hash and gets no further.
+#[test]
+fn commands_in_advance_do_not_put_the_login_deadline_off() {
+    const TRIES: usize = 100;
+    let server = Server::start_as("login-timeout = \"1s\"", &[(USER, "\"full\"")], |command| {
+        let slow = bcrypt::hash_with_salt(PASSWORD.as_bytes(), 9, [7; 16]).unwrap();
+        let slow = slow.format_for_version(bcrypt::Version::TwoB);
+        let config = PathBuf::from(command.get_args().last().unwrap());
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace(HASH, &slow)).unwrap();
+    });
+    fs::remove_dir(server.root()).unwrap();
+    let config = client_config(Version::V13);
+    let mut client = Client::secured(&server, Port::Explicit, Family::V4, &config);
+    client.send(
+        format!("USER {USER}\r\nPASS {PASSWORD}\r\n")
+            .repeat(TRIES)
+            .as_bytes(),
+    );
+    let refused =
+        (0..2 * TRIES).filter(|_| client.next_reply().is_ok_and(|reply| reply.code == 530));
+    assert!(refused.count() < TRIES);
+    server.wait_for_log(&["closed", "reason=login-deadline"]);
 }
 
 /// Sends `bytes` one by one until the server closes.

@@ -105,7 +105,7 @@ const SIZE: usize = 1 << 20;
 /// A FIFO would be waited for, a device read without an end; and nothing else would be done then.
 #[test]
 fn what_is_no_regular_file_stops_nothing() {
-    let server = Server::start("");
+    let mut server = Server::start("");
     let text = fs::read(path(&server, "ftpsd.toml")).unwrap();
     edit(&server, |text| format!("users-file = \"users\"\n{text}"));
     for name in ["users", "chain.pem", "key.pem", "ftpsd.toml"] {
@@ -125,6 +125,8 @@ fn what_is_no_regular_file_stops_nothing() {
     fs::write(path(&server, "ftpsd.toml"), text).unwrap();
     reload(&server);
     drop(Client::ready(&server, Version::V13));
+    server.signal(Signal::TERM);
+    assert!(server.wait_for_exit().success());
 }
 
 fn download(client: &mut Client, name: impl std::fmt::Display) -> Vec<u8> {
@@ -334,6 +336,23 @@ fn limits_count_for_new_connections() {
     first.expect("QUIT", 221);
     first.end();
     secured(&server).log_in(USER, PASSWORD);
+}
+
+/// More workers in the file are none yet, and no address gets half of them.
+#[test]
+fn shares_of_the_workers_are_of_those_that_were_started() {
+    let server = Server::start("workers = 4");
+    edit(&server, |text| {
+        let text = text.replace("workers = 4", "workers = 64");
+        text.replace("sessions-per-address = 1000", "")
+    });
+    reload(&server);
+    let address = server.address(Port::Explicit, Family::V4);
+    let config = client_config(Version::V13);
+    let mut clients = [0; 3].map(|_| Client::open(address, &config, None));
+    let codes = clients.each_mut().map(|client| client.reply().code);
+    assert_eq!(codes, [220, 220, 421]);
+    server.wait_for_log(&["turned-away", "reason=sessions-per-address"]);
 }
 
 #[test]
