@@ -5,7 +5,7 @@ mod connection;
 mod passive;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +80,16 @@ pub enum Refused {
     NotResumed,
     /// It tried to resume another control connection's session.
     Foreign,
+}
+
+/// Whether `address` is one of this device's own, be it another than the one that it reached us
+/// at: a socket can be bound to those alone. Where that is not known it counts as one.
+pub fn is_here(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    match UdpSocket::bind(address) {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::AddrNotAvailable,
+    }
 }
 
 impl DataEndpoint {
@@ -291,5 +301,23 @@ impl DataEndpoint {
         let stream = TlsStream::new(Arc::new(socket), self.settings.config.clone()).ok()?;
         let handshake = Handshake::Answering(Progress::NeedsRead);
         Some(Arrived::Secured(Box::new(stream), handshake))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_this_device_is_here() {
+        for (address, expected) in [
+            ("127.0.0.1:40000", true),
+            ("127.9.9.9:40000", true),
+            ("[::1]:40000", true),
+            ("192.0.2.7:40000", false),
+            ("[2001:db8::7]:40000", false),
+        ] {
+            assert_eq!(is_here(address.parse().unwrap()), expected, "{address}");
+        }
     }
 }

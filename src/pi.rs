@@ -15,7 +15,7 @@ use crate::auth::Hashing;
 use crate::config::Config;
 use crate::control::ControlConnection;
 use crate::counters::Counters;
-use crate::data::DataEndpoint;
+use crate::data::{self, DataEndpoint};
 use crate::limits::{Limits, Slot};
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
@@ -144,7 +144,7 @@ fn policy(config: &Config, listening: &[u16], control: &ControlConnection) -> Po
         ipv6: control.local().is_ipv6(),
         active: config.active_mode.then(|| Active {
             peer: control.peer().ip(),
-            local: control.local().ip(),
+            here: data::is_here(control.peer()),
             passive_ports: (config.passive_ports.first, config.passive_ports.last),
             listening: listening.to_vec(),
         }),

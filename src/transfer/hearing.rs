@@ -13,6 +13,10 @@ use crate::proto::session::{Heard, Running};
 use crate::signals::Stop;
 use crate::wait::{self, Deadline};
 
+/// Looks at the control connection before the data side and the deadlines have their turn again:
+/// a client can send faster than it is answered.
+const MOST_LOOKS: u8 = 16;
+
 /// The control connection and what the session decides about it during a transfer.
 pub(super) struct Hearing<'a> {
     control: &'a mut ControlConnection,
@@ -94,22 +98,27 @@ impl<'a> Hearing<'a> {
             if data_ready {
                 return Ok(true);
             }
+            if deadline.is_past() {
+                return Ok(false);
+            }
         }
     }
 
-    /// Reads the control connection until nothing more is there: poll cannot see what TLS has
-    /// decrypted already.
+    /// Reads the control connection until nothing more is there, for poll cannot see what TLS has
+    /// decrypted already; or as often as it may be, after which poll sees that there is more.
     ///
     /// # Errors
     /// As [`listen`](Self::listen).
     pub(super) fn hear(&mut self) -> Result<(), TransferError> {
+        let mut looks = 0;
         while self.running.listens() {
             let input = self.pending.pop_front();
             match input.or_else(|| self.control.next_command()) {
                 None => {
-                    if !self.control.receive()? {
+                    if looks == MOST_LOOKS || !self.control.receive()? {
                         return Ok(());
                     }
+                    looks += 1;
                 }
                 Some(input) => match self.running.hear(input, self.moved) {
                     Heard::Answer(reply) => self.control.send(&reply)?,

@@ -175,7 +175,7 @@ impl Dialogue {
                 let peer = peer.parse().map_err(|_| format!("no address: {peer}"))?;
                 self.policy.active = Some(Active {
                     peer,
-                    local: std::net::IpAddr::from([10, 0, 0, 1]),
+                    here: peer == std::net::IpAddr::from([10, 0, 0, 1]),
                     passive_ports: (50_000, 50_999),
                     listening: vec![2121],
                 });

@@ -414,7 +414,7 @@ impl Run {
                 ipv6: options.contains(&b'6'),
                 active: options.contains(&b't').then(|| Active {
                     peer,
-                    local: peer,
+                    here: true,
                     passive_ports: (50_000, 50_999),
                     listening: vec![2121],
                 }),

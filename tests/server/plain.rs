@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::active::{accept, listen, ACTIVE};
 use crate::client::Client;
 use crate::content::content;
-use crate::harness::{Family, Port, Server, PASSWORD, USER, WAYS_IN};
+use crate::harness::{Family, Port, Server, PASSWORD, PATIENCE, USER, WAYS_IN};
 use crate::programs::{lftp, python, run, url};
 use crate::tls::{client_config, connect, reset, End, Version, VERSIONS};
 
@@ -384,6 +384,31 @@ fn abor_and_stall_end_transfers() {
         assert!(!server.file("new").exists());
         server.wait_for_count(&format!("tls=none resumed=false result={result}"), 4);
     }
+}
+
+/// What is heard during a transfer has to leave its deadlines and the server's stopping alone.
+#[test]
+fn a_client_that_never_stops_talking_stalls_too() {
+    let server = server("stall-timeout = \"400ms\"");
+    let mut client = logged_in(&server, Family::V4);
+    let _data = start(&mut client, false, "STOR file");
+    let mut socket = client.socket().try_clone().unwrap();
+    let talking = std::thread::spawn(move || {
+        let lines = b"NOOP\r\n".repeat(4000);
+        while socket.write_all(&lines).is_ok() {}
+    });
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let code = client.reply().code;
+        if code == 426 {
+            break;
+        }
+        assert_eq!(code, 200);
+        assert!(Instant::now() < deadline, "the transfer does not end");
+    }
+    client.into_socket().shutdown(Shutdown::Both).unwrap();
+    talking.join().unwrap();
+    server.wait_for_count("result=stalled", 1);
 }
 
 /// RFC 959 section 4.1.3 has the client send Telnet's signals as urgent data; Python sends all of

@@ -13,7 +13,7 @@ use crate::proto::glob::Pattern;
 use crate::proto::hostport;
 use crate::proto::listing::{self, Entry, Format, Kind};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
-use crate::proto::parameters::Rights;
+use crate::proto::parameters::{Facts, Rights};
 use crate::proto::path::VirtualPath;
 use crate::proto::reply::Reply;
 
@@ -55,11 +55,15 @@ impl Secure {
     }
 
     /// After the handshake: where clear text is not permitted, the one way for a session that
-    /// began in it to become able to take a login.
+    /// began in it to become able to take a login. The facts chosen before count no more:
+    /// anybody may have chosen them.
     pub fn finished(self) -> Session {
         Session::Greeted(Greeted {
             channel: Some(Channel::Secured(Handshaken(()))),
-            manner: self.manner,
+            manner: Manner {
+                facts: Facts::ALL,
+                ..self.manner
+            },
         })
     }
 }
