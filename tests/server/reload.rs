@@ -101,7 +101,6 @@ const TRANSFERS: usize = 50;
 const RELOADS: usize = 100;
 const SIZE: usize = 1 << 20;
 
-/// A whole download by a client that is too busy to answer close_notify in time.
 /// A FIFO would be waited for, a device read without an end; and nothing else would be done then.
 #[test]
 fn what_is_no_regular_file_stops_nothing() {
@@ -129,6 +128,7 @@ fn what_is_no_regular_file_stops_nothing() {
     assert!(server.wait_for_exit().success());
 }
 
+/// A whole download by a client that is too busy to answer close_notify in time.
 fn download(client: &mut Client, name: impl std::fmt::Display) -> Vec<u8> {
     let mut data = client.start_transfer(format!("RETR {name}"));
     let (bytes, end) = data.read_to_end();
