@@ -177,10 +177,12 @@ impl ControlConnection {
             Ok(Ok(Received::Some)) => Ok(true),
             Ok(Ok(Received::Nothing)) => Ok(false),
             // For commands it makes no difference how it ends: each has its own end.
-            Ok(Ok(Received::End | Received::Truncated)) if self.unread.is_empty() => {
+            Ok(Ok(Received::End | Received::Fin | Received::Truncated))
+                if self.unread.is_empty() =>
+            {
                 Err(Hangup::EndOfStream)
             }
-            Ok(Ok(Received::End | Received::Truncated)) => Ok(true),
+            Ok(Ok(Received::End | Received::Fin | Received::Truncated)) => Ok(true),
             Ok(Err(hangup)) => Err(hangup),
             Err(TlsError::Network(_)) => Err(Hangup::Network),
             Err(

@@ -5,7 +5,7 @@ mod connection;
 mod passive;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,8 @@ const LONGEST_HOLD: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub struct DataEndpoint {
     source: Source,
+    /// What the client was told, or told.
+    announced: SocketAddr,
     settings: DataSettings,
     protection: DataProtection,
     arrived: Option<Arrived>,
@@ -76,14 +78,15 @@ pub enum Refused {
     Unreachable(io::Error),
     /// Its TLS handshake failed.
     Handshake(TlsError),
-    /// It resumed nothing, and `data-session` requires that it does.
-    NotResumed,
+    /// It resumed nothing, in this version of TLS, and `data-session` requires that it does.
+    NotResumed(&'static str),
     /// It tried to resume another control connection's session.
     Foreign,
 }
 
 impl DataEndpoint {
     /// Listens on the address at which the client reached us, on a free port of the range.
+    /// `announced` is the address that the client is told in place of it, for NAT.
     ///
     /// # Errors
     /// When all ports are taken or the system refuses.
@@ -91,22 +94,29 @@ impl DataEndpoint {
         local: SocketAddr,
         peer: IpAddr,
         ports: PortRange,
+        announced: Option<Ipv4Addr>,
         settings: DataSettings,
     ) -> io::Result<DataEndpoint> {
-        let source = Source::Passive(Passive::open(local, peer, ports)?);
-        Ok(DataEndpoint::new(source, settings))
+        let passive = Passive::open(local, peer, ports)?;
+        let mut address = passive.address()?;
+        if let Some(announced) = announced {
+            address.set_ip(announced.into());
+        }
+        let source = Source::Passive(passive);
+        Ok(DataEndpoint::new(source, address, settings))
     }
 
     /// Will connect from our address on the control connection to `target`, once, when
     /// [`begin`](Self::begin) is called.
     pub fn active(local: SocketAddr, target: SocketAddr, settings: DataSettings) -> DataEndpoint {
         let source = Source::Active(Active::new(local, target));
-        DataEndpoint::new(source, settings)
+        DataEndpoint::new(source, target, settings)
     }
 
-    fn new(source: Source, settings: DataSettings) -> DataEndpoint {
+    fn new(source: Source, announced: SocketAddr, settings: DataSettings) -> DataEndpoint {
         DataEndpoint {
             source,
+            announced,
             settings,
             protection: DataProtection::Private,
             arrived: None,
@@ -114,23 +124,9 @@ impl DataEndpoint {
         }
     }
 
-    /// Where a passive endpoint listens.
-    ///
-    /// # Errors
-    /// What getsockname(2) reports; an active one does not listen.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        match &self.source {
-            Source::Passive(passive) => passive.address(),
-            Source::Active(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    /// The port that the client was given, or gave.
-    pub fn port(&self) -> u16 {
-        match &self.source {
-            Source::Passive(passive) => passive.address().map_or(0, |address| address.port()),
-            Source::Active(active) => active.port(),
-        }
+    /// Where the client is to connect, or what it gave in active mode.
+    pub fn address(&self) -> SocketAddr {
+        self.announced
     }
 
     /// Whether another connection may come when one was refused: nobody else can be meant where
@@ -260,7 +256,7 @@ impl DataEndpoint {
                 Ok(Some(DataConnection::secured(stream)))
             }
             Some(Arrived::Secured(stream, Handshake::Done)) => match policy {
-                DataSession::Required => Err(Refused::NotResumed),
+                DataSession::Required => Err(Refused::NotResumed(stream.version())),
                 DataSession::Preferred if self.settings.saw_foreign_session() => {
                     Err(Refused::Foreign)
                 }

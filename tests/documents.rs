@@ -22,6 +22,7 @@ const LISTEN: &str = "listen = [\"127.0.0.1:2121\"]\n";
 const LISTEN_IMPLICIT: &str = "listen-implicit = [\"127.0.0.1:2990\"]\n";
 const CERTIFICATE: &str = "[[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n";
 const USER: &str = "[[user]]\nname = \"anna\"\npassword = \"*\"\nroot = \"/srv\"\n";
+const NETWORK: &str = "[[network]]\nfrom = [\"127.0.0.1\"]\n";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -202,10 +203,11 @@ fn is_default(table: &str, name: &str, line: &str) {
 
 /// Fails unless `name` has no value when the configuration does not give one.
 fn is_not_set(table: &str, name: &str) {
-    let config = parse(&format!("{LISTEN}{CERTIFICATE}{USER}")).unwrap();
+    let config = parse(&format!("{LISTEN}{CERTIFICATE}{USER}{NETWORK}")).unwrap();
     let shown = match table {
-        "" => format!("{config:?}"),
+        "" => top_level(&config),
         "user" => format!("{:?}", config.user[0]),
+        "network" => format!("{:?}", config.network[0]),
         other => panic!("teach this test the table {other}"),
     };
     let field = format!(" {}: None", name.replace('-', "_"));
@@ -220,7 +222,7 @@ fn defaults_in_the_manual_are_those_of_the_code() {
         let default = default_of(&lines);
         let required = lines.iter().any(|line| line.starts_with("Required"));
         let nothing = lines.iter().any(|line| line.ends_with(" by default."));
-        if table.is_empty() && matches!(&name[..], "certificate" | "user") {
+        if table.is_empty() && matches!(&name[..], "certificate" | "user" | "network") {
             continue;
         }
         let ways = [default.is_some(), required, nothing];
@@ -234,7 +236,7 @@ fn defaults_in_the_manual_are_those_of_the_code() {
             assert!(line.starts_with(&format!("{name} = ")), "{line}");
             is_default(&table, &name, &line);
         } else {
-            let whole = format!("{LISTEN}{CERTIFICATE}{USER}");
+            let whole = format!("{LISTEN}{CERTIFICATE}{USER}{NETWORK}");
             let start = format!("{name} = ");
             let cut: Vec<&str> = whole
                 .lines()
@@ -262,6 +264,9 @@ fn another_value_is_no_default() {
         ("ascii", "ascii = false"),
         ("symlinks", "symlinks = false"),
         ("data-session", "data-session = \"preferred\""),
+        ("truncated-uploads", "truncated-uploads = \"accept-fin\""),
+        ("tls-min", "tls-min = \"1.3\""),
+        ("tls-max", "tls-max = \"1.2\""),
         ("passive-ports", "passive-ports = \"50000\""),
         ("idle-timeout", "idle-timeout = \"299s\""),
         ("drain-timeout", "drain-timeout = \"1s\""),

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use crate::data::{DataConnection, DataEndpoint, Refused};
 use crate::log::Level;
-use crate::proto::outcome::TransferError;
+use crate::proto::outcome::{TransferError, Unbound};
 use crate::proto::reply::Reply;
 use crate::wait::Deadline;
 
 use super::hearing::Hearing;
-use super::Terms;
+use super::{Observed, Terms};
 
 /// How long another connection is awaited after one was refused: whoever came first may have
 /// been a stranger. A client that cannot do better learns it after this.
@@ -31,6 +31,7 @@ pub(super) fn receive(
     hearing: &mut Hearing<'_>,
     mut endpoint: DataEndpoint,
     mark: &Reply,
+    observed: Observed,
 ) -> Result<DataConnection, TransferError> {
     let mut deadline = Deadline::after(terms.config.data_timeout.duration());
     let mut refused = TransferError::NoConnection;
@@ -56,11 +57,11 @@ pub(super) fn receive(
             // all of them.
             deadline = Deadline::after(terms.config.tls_timeout.duration()).earlier(limit);
         }
-        match endpoint.deliver(terms.config.data_session) {
+        match endpoint.deliver(terms.demand.data_session) {
             Ok(Some(data)) => return Ok(data),
             Ok(None) => {}
             Err(reason) => {
-                refused = report(terms, &endpoint, &reason);
+                refused = report(terms, &endpoint, &reason, observed);
                 if !endpoint.is_passive() {
                     return Err(refused);
                 }
@@ -83,16 +84,21 @@ pub(super) fn receive(
 }
 
 /// Logs why a connection was refused, with the setting that decided.
-fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused) -> TransferError {
-    let (text, error) = match reason {
+fn report(
+    terms: &Terms<'_>,
+    endpoint: &DataEndpoint,
+    reason: &Refused,
+    observed: Observed,
+) -> TransferError {
+    match reason {
         Refused::Unreachable(error) => {
             terms
                 .log
                 .event(Level::Notice, "data-connection-failed")
-                .field("port", endpoint.port())
+                .field("port", endpoint.address().port())
                 .bytes("error", error.to_string().as_bytes())
                 .send();
-            return TransferError::Unreachable;
+            TransferError::Unreachable
         }
         Refused::Handshake(error) => {
             terms
@@ -100,24 +106,38 @@ fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused) -> Trans
                 .event(Level::Notice, "data-handshake-failed")
                 .bytes("error", error.to_string().as_bytes())
                 .send();
-            return TransferError::Handshake;
+            TransferError::Handshake
         }
-        Refused::NotResumed => (
-            "it did not resume this session's TLS session, as data-session = \"required\" in the \
-             configuration demands",
-            TransferError::NotThisSession,
-        ),
-        Refused::Foreign => (
-            "it tried to resume another session's TLS session, which no data-session permits",
-            TransferError::ForeignSession,
-        ),
-    };
-    terms
-        .log
-        .event(Level::Warning, "data-connection-refused")
-        .bytes("reason", text.as_bytes())
-        .send();
-    error
+        Refused::NotResumed(version) => {
+            let unbound = Unbound {
+                decided: terms.demand.decided,
+                tickets_spent: observed.resumed && *version == "1.3",
+            };
+            let text = "it did not resume this session's TLS session, as data-session = \
+                        \"required\" in the configuration demands";
+            let mut event = terms
+                .log
+                .event(Level::Warning, "data-connection-refused")
+                .bytes("reason", text.as_bytes())
+                .field("tls", version)
+                .field("decided", unbound.decided.word());
+            if unbound.tickets_spent {
+                event = event.bytes("advice", b"tls-max = \"1.2\"");
+            }
+            event.send();
+            TransferError::NotThisSession(unbound)
+        }
+        Refused::Foreign => {
+            let text = "it tried to resume another session's TLS session, which no data-session \
+                        permits";
+            terms
+                .log
+                .event(Level::Warning, "data-connection-refused")
+                .bytes("reason", text.as_bytes())
+                .send();
+            TransferError::ForeignSession
+        }
+    }
 }
 
 /// Nobody came in time, or nobody after those that were refused, or one came and did not finish
@@ -136,13 +156,15 @@ fn give_up(terms: &Terms<'_>, endpoint: &DataEndpoint, refused: TransferError) -
             terms,
             endpoint,
             &Refused::Unreachable(ErrorKind::TimedOut.into()),
+            Observed::default(),
         );
     }
     if refused == TransferError::NoConnection {
         terms
             .log
             .event(Level::Notice, "no-data-connection")
-            .field("port", endpoint.port())
+            .field("address", endpoint.address().ip())
+            .field("port", endpoint.address().port())
             .field("strangers", endpoint.strangers())
             .send();
     }

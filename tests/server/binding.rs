@@ -207,6 +207,31 @@ fn a_refused_stranger_says_nothing_about_the_owner() {
     }
 }
 
+/// A client that spends each ticket once, as curl does, is told what helps, and no other.
+#[test]
+fn a_client_that_resumed_before_is_told_what_helps() {
+    let server = server_with_secret("");
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let refused = |client: &mut Client| {
+            let address = client.passive();
+            let mut data = TlsClient::new(connect(None, address), &client_config(version));
+            client.expect("RETR secret", 150);
+            data.handshake();
+            assert_eq!(data.read_to_end().0, b"");
+            client.expect_reply(522).text()
+        };
+        let first = refused(&mut client);
+        assert!(!first.contains("tls-max"), "{first}");
+        assert_eq!(client.retrieve("RETR secret"), b"secret");
+        let second = refused(&mut client);
+        let helps = version == Version::V13;
+        assert_eq!(second.contains("tls-max = \"1.2\""), helps, "{second}");
+    }
+    server.wait_for_log(&["data-connection-refused", "tls=1.3", "advice="]);
+    assert_eq!(server.log().matches("advice=").count(), 1);
+}
+
 #[test]
 fn an_upload_that_resumes_nothing_is_not_stored() {
     let server = Server::start("");

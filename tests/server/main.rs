@@ -37,6 +37,7 @@ mod large;
 mod lftp;
 mod limits;
 mod names;
+mod network;
 mod plain;
 mod pool;
 mod python;
