@@ -338,10 +338,11 @@ impl ServerPi<'_> {
                 }
                 Ok(())
             }
-            Err(error) => {
+            Err(failure) => {
                 self.log
                     .event(Level::Notice, "handshake-failed")
-                    .bytes("error", error.to_string().as_bytes())
+                    .bytes("error", failure.error.to_string().as_bytes())
+                    .field("offered", failure.offered)
                     .send();
                 Err(Hangup::Tls)
             }

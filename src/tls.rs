@@ -20,7 +20,7 @@ use crate::config::network::{TlsVersion, Versions};
 
 pub use binding::{Binding, DataSettings};
 pub use certificate::{CertificateError, Certificates};
-pub use stream::{Progress, Received, TlsError, TlsStream};
+pub use stream::{HandshakeFailure, Progress, Received, TlsError, TlsStream};
 
 /// The server's TLS settings, shared by all sessions.
 #[derive(Debug, Clone)]

@@ -36,6 +36,15 @@ pub enum TlsError {
     Stopping,
 }
 
+/// A handshake that did not come about.
+#[derive(Debug)]
+pub struct HandshakeFailure {
+    /// Why.
+    pub error: TlsError,
+    /// The versions of TLS that the client offered, or `none`.
+    pub offered: String,
+}
+
 impl std::fmt::Display for TlsError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -77,6 +77,53 @@ fn versions_of_tls_are_those_of_the_network() {
     server.wait_for_log(&["secured", "peer=127.0.0.2", "tls=1.2"]);
 }
 
+/// A ClientHello as clients of that age send it, with one cipher suite and no extensions.
+fn old_hello(highest: [u8; 2]) -> Vec<u8> {
+    let mut body = highest.to_vec();
+    body.extend([7; 32]);
+    body.extend([0, 0, 2, 0, 0x2f, 1, 0]);
+    let length = u8::try_from(body.len()).unwrap();
+    let message = [&[1, 0, 0, length], &body[..]].concat();
+    [&[22, 3, 1, 0, length + 4], &message[..]].concat()
+}
+
+#[test]
+fn a_client_too_old_is_logged_with_what_it_offered() {
+    use std::io::{Read, Write};
+    const ALERT: u8 = 21;
+    let networks = "[[network]]\nfrom = [\"127.0.0.2\"]\ntls-min = \"1.3\"\n\
+                    [[network]]\nfrom = [\"127.0.0.3\"]\ntls-max = \"1.2\"\n";
+    let server = Server::start_networks("", networks);
+    let address = server.address(Port::Implicit, Family::V4);
+    let offers = [([3, 0], "SSLv3"), ([3, 1], "1.0"), ([3, 2], "1.1")];
+    for (highest, offered) in offers {
+        for explicit in [false, true] {
+            let mut socket = if explicit {
+                let mut client = Client::clear(&server);
+                client.expect("AUTH TLS", 234);
+                client.into_socket()
+            } else {
+                connect(None, address)
+            };
+            socket.write_all(&old_hello(highest)).unwrap();
+            let mut answer = Vec::new();
+            socket.read_to_end(&mut answer).unwrap();
+            assert_eq!(answer.first(), Some(&ALERT));
+        }
+        server.wait_for_count(&format!("offered={offered}\n"), 2);
+    }
+    assert!(!speaks(&server, elsewhere(2), Version::V12));
+    server.wait_for_log(&["handshake-failed", "peer=127.0.0.2", "offered=1.2"]);
+    assert!(!speaks(&server, elsewhere(3), Version::V13));
+    server.wait_for_log(&["handshake-failed", "peer=127.0.0.3", "offered=1.3"]);
+    // What is no TLS, and nothing at all.
+    let mut socket = connect(None, address);
+    socket.write_all(b"USER anna\r\n").unwrap();
+    drop(socket);
+    drop(connect(None, address));
+    server.wait_for_count("offered=none", 2);
+}
+
 #[test]
 fn what_data_connections_must_show_is_the_networks_and_the_users() {
     let networks = "[[network]]\nfrom = [\"127.0.0.2\"]\ndata-session = \"preferred\"\n\
