@@ -259,19 +259,22 @@ impl ServerPi<'_> {
 
     /// Waits once; `true` when the control connection may have something.
     fn wait_for_control(&mut self, deadline: Deadline) -> Result<bool, Hangup> {
-        let (interest, soon) = self
+        let (interests, soon) = self
             .endpoint
             .as_ref()
-            .map_or((None, None), DataEndpoint::interest);
+            .map(DataEndpoint::interests)
+            .unwrap_or_default();
         let until = soon.map_or(deadline, |soon| deadline.earlier(soon));
         let stop = self.service.stop.draining();
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(stop, PollFlags::IN),
         ];
-        if let Some((endpoint, interest)) = interest {
-            fds.push(PollFd::from_borrowed_fd(endpoint, interest));
-        }
+        fds.extend(
+            interests
+                .into_iter()
+                .map(|(endpoint, interest)| PollFd::from_borrowed_fd(endpoint, interest)),
+        );
         wait::poll(&mut fds, until).map_err(|_| Hangup::Network)?;
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let control = ready.next() == Some(true);
@@ -329,6 +332,7 @@ impl ServerPi<'_> {
         let stop = self.service.stop.draining();
         match self.control.secure(self.binding.control(), deadline, stop) {
             Ok(()) => {
+                self.service.counters.totals().handshakes_full += 1;
                 if let Some((version, cipher)) = self.control.protection() {
                     self.log
                         .event(Level::Info, "secured")
@@ -361,7 +365,7 @@ impl ServerPi<'_> {
                 Passive::Pasv => self.conditions.passive_address,
                 Passive::Epsv => None,
             },
-            self.binding.data(),
+            self.binding.clone(),
         );
         let address = match opened {
             Ok(endpoint) => Some(self.endpoint.insert(endpoint).address()),
@@ -388,7 +392,7 @@ impl ServerPi<'_> {
         Some(DataEndpoint::active(
             self.control.local(),
             target,
-            self.binding.data(),
+            self.binding.clone(),
         ))
     }
 

@@ -134,7 +134,9 @@ impl Dtp<'_> {
         let mut progress = Progress::default();
         let outcome = match endpoint {
             Some(mut endpoint) => {
-                endpoint.begin(!matches!(subject, Subject::Upload(..)), protection);
+                let to_client = !matches!(subject, Subject::Upload(..));
+                let longest = terms.config.tls_timeout.duration();
+                endpoint.begin(to_client, protection, longest);
                 carry(
                     &terms,
                     Hearing::new(control, &mut running, terms.stop, pending),

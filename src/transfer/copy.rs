@@ -92,7 +92,7 @@ impl Copy<'_, '_> {
         let deadline = Deadline::after(self.stall);
         if self
             .hearing
-            .wait(Some((self.data.as_fd(), interest)), deadline)?
+            .wait(&[(self.data.as_fd(), interest)], deadline)?
         {
             Ok(())
         } else {
@@ -118,7 +118,7 @@ impl Copy<'_, '_> {
                 Ok(Received::Nothing) if *unresponsive => break,
                 Ok(Received::Nothing) => {
                     let interest = (self.data.as_fd(), PollFlags::IN);
-                    match self.hearing.wait(Some(interest), deadline) {
+                    match self.hearing.wait(&[interest], deadline) {
                         Ok(true) => {}
                         Ok(false) => *unresponsive = true,
                         // ABOR comes too late: all has been sent.

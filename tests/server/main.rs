@@ -49,5 +49,6 @@ mod start;
 mod status;
 mod stopping;
 mod syslog;
+mod thief;
 mod truncated;
 mod users_file;
