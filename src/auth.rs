@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 use sha_crypt::{PasswordHashRef, PasswordHasher, PasswordVerifier, ShaCrypt};
 
 use crate::config::value::PasswordHash;
-use crate::config::User;
+use crate::config::{DataSession, User};
 use crate::proto::command::Password;
 use crate::proto::parameters::Rights;
 use crate::wait::Deadline;
@@ -36,6 +36,8 @@ pub struct Account {
     pub root: PathBuf,
     /// What the user may do there.
     pub rights: Rights,
+    /// What the user's own `data-session` says.
+    pub data_session: Option<DataSession>,
     /// How many sessions the user may have at once.
     pub sessions: Option<u16>,
     /// The day, from 1970-01-01, from which nobody logs in.
@@ -82,6 +84,7 @@ impl Accounts {
             name: user.name.get_ref().clone(),
             root: user.root.get_ref().clone(),
             rights: user.access.0,
+            data_session: user.data_session,
             sessions: user.sessions.map(|count| count.0),
             expires: user.expires,
             hash: user.password.clone().unwrap_or(PasswordHash::Disabled),

@@ -3,6 +3,7 @@
 pub mod file;
 pub mod fixed;
 pub mod keys;
+pub mod network;
 pub mod users;
 pub mod value;
 
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::Spanned;
 
+use network::{Override, PassiveAddress, TlsVersion, TruncatedUploads};
 use value::{Access, Address, Count, LogTarget, Millis, PasswordHash, PortRange, Workers};
 
 use crate::proto::network::Network;
@@ -62,6 +64,17 @@ pub struct Config {
     /// What ties a data connection to its control connection.
     #[serde(default)]
     pub data_session: DataSession,
+    /// The IPv4 address that PASV announces in place of the server's own.
+    pub passive_address: Option<PassiveAddress>,
+    /// What becomes of an upload that ends without close_notify.
+    #[serde(default)]
+    pub truncated_uploads: TruncatedUploads,
+    /// The lowest version of TLS.
+    #[serde(default = "TlsVersion::lowest")]
+    pub tls_min: TlsVersion,
+    /// The highest version of TLS.
+    #[serde(default = "TlsVersion::highest")]
+    pub tls_max: TlsVersion,
     /// Networks from which logins and data in clear text are permitted.
     #[serde(default)]
     pub plain_from: Vec<Network>,
@@ -97,6 +110,9 @@ pub struct Config {
     /// The accounts.
     #[serde(default)]
     pub user: Vec<User>,
+    /// What is different for clients from certain networks.
+    #[serde(default)]
+    pub network: Vec<Override>,
 }
 
 /// `data-session`.
@@ -133,6 +149,8 @@ pub struct User {
     /// What the user may do there.
     #[serde(default)]
     pub access: Access,
+    /// What ties this user's data connections to their control connection.
+    pub data_session: Option<DataSession>,
     /// Sessions of this user at once.
     pub sessions: Option<Count>,
     /// The day, from 1970-01-01, from which nobody logs in; the users file has it.
@@ -277,6 +295,7 @@ impl Config {
             .map_err(|error: toml::de::Error| mistake(error.span(), error.message().to_owned()))?;
         config
             .check_addresses(table.get_ref())
+            .and_then(|()| network::check(&config, table.get_ref()))
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
         // More before the login than from one address, so that none keeps all others out.

@@ -15,7 +15,7 @@ use crate::proto::hostport;
 use crate::proto::line::{Line, LineReader};
 use crate::proto::outcome::Hangup;
 use crate::proto::reply::Reply;
-use crate::tls::{Received, TlsError, TlsStream};
+use crate::tls::{HandshakeFailure, Received, TlsError, TlsStream};
 use crate::wait::{self, Deadline};
 
 /// How long a client may take to make room for a reply.
@@ -93,9 +93,17 @@ impl ControlConnection {
         config: Arc<ServerConfig>,
         deadline: Deadline,
         stop: BorrowedFd<'_>,
-    ) -> Result<(), TlsError> {
-        let mut tls = Box::new(TlsStream::new(Arc::clone(&self.socket), config)?);
-        tls.handshake(deadline, stop)?;
+    ) -> Result<(), HandshakeFailure> {
+        let stream = TlsStream::new(Arc::clone(&self.socket), config);
+        let mut tls = Box::new(stream.map_err(|error| HandshakeFailure {
+            error,
+            offered: "none".to_owned(),
+        })?);
+        tls.handshake(deadline, stop)
+            .map_err(|error| HandshakeFailure {
+                error,
+                offered: tls.offered(),
+            })?;
         tls.take_plaintext(&mut self.unread);
         self.tls = Some(tls);
         Ok(())
@@ -177,10 +185,12 @@ impl ControlConnection {
             Ok(Ok(Received::Some)) => Ok(true),
             Ok(Ok(Received::Nothing)) => Ok(false),
             // For commands it makes no difference how it ends: each has its own end.
-            Ok(Ok(Received::End | Received::Truncated)) if self.unread.is_empty() => {
+            Ok(Ok(Received::End | Received::Fin | Received::Truncated))
+                if self.unread.is_empty() =>
+            {
                 Err(Hangup::EndOfStream)
             }
-            Ok(Ok(Received::End | Received::Truncated)) => Ok(true),
+            Ok(Ok(Received::End | Received::Fin | Received::Truncated)) => Ok(true),
             Ok(Err(hangup)) => Err(hangup),
             Err(TlsError::Network(_)) => Err(Hangup::Network),
             Err(

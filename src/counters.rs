@@ -15,6 +15,11 @@ pub struct Totals {
     pub logins_refused: u64,
     /// Accepted logins over a control connection in clear text.
     pub plain_logins: u64,
+    /// Full TLS handshakes that completed, on control connections and those of data connections
+    /// that were looked at for a transfer, be it that they were refused.
+    pub handshakes_full: u64,
+    /// Handshakes of data connections that resumed their session.
+    pub handshakes_resumed: u64,
     /// Downloads that completed.
     pub retrieved: u64,
     /// Uploads that completed.

@@ -3,28 +3,29 @@
 mod active;
 mod connection;
 mod passive;
+mod pending;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
 
 use crate::config::value::PortRange;
 use crate::config::DataSession;
-use crate::keepalive;
-use crate::proto::session::{DataProtection, PlainFrom};
-use crate::tls::{DataSettings, Progress, TlsError, TlsStream};
+use crate::proto::session::DataProtection;
+use crate::tls::{Binding, TlsError};
 use crate::wait::Deadline;
 
 use active::Active;
 pub use connection::DataConnection;
 use passive::Passive;
+use pending::{Pending, Verdict};
 
-/// How long the end of an early handshake is put off for the command that tells the direction.
-const LONGEST_HOLD: Duration = Duration::from_millis(300);
+/// Connections at once of which it is not known yet whose they are. One is the client's; the
+/// others are strangers' at its address. `ceilings` counts them.
+const MOST_PENDING: usize = 4;
 
 /// Where one data connection comes from: a passive endpoint listens for it, an active one makes
 /// it. In both the server is the TLS server (RFC 4217 section 7).
@@ -32,41 +33,27 @@ const LONGEST_HOLD: Duration = Duration::from_millis(300);
 /// Some clients connect and begin the TLS handshake right after PASV and send the command only
 /// when it is done. So a passive endpoint is looked after while the next command is awaited too,
 /// and can deliver a connection that is secured already.
+///
+/// Whoever is at the client's address can connect too. So several are taken, each with a
+/// handshake and a time of its own, and the first that proves to be the client's wins.
 #[derive(Debug)]
 pub struct DataEndpoint {
     source: Source,
-    settings: DataSettings,
+    /// What the client was told, or told.
+    announced: SocketAddr,
+    binding: Binding,
     protection: DataProtection,
-    arrived: Option<Arrived>,
-    /// Whether data goes to the client; `None` while the command is not known.
-    to_client: Option<bool>,
+    /// The oldest first.
+    pending: Vec<Pending>,
+    /// Whether data goes to the client, and how long a handshake may take; `None` while the
+    /// command is not known.
+    begun: Option<(bool, Duration)>,
 }
 
 #[derive(Debug)]
 enum Source {
     Passive(Passive),
     Active(Active),
-}
-
-/// A connection from the client's address.
-#[derive(Debug)]
-enum Arrived {
-    /// Its handshake is under way or complete.
-    Secured(Box<TlsStream>, Handshake),
-    Clear(TcpStream, PlainFrom),
-}
-
-#[derive(Debug)]
-enum Handshake {
-    /// Up to our own flight; waits for this.
-    Answering(Progress),
-    /// Our flight is sent; while the direction is not known the client's Finished is not read
-    /// before the deadline.
-    Held(Deadline),
-    /// The rest; waits for this.
-    Finishing(Progress),
-    Done,
-    Failed(TlsError),
 }
 
 /// Why a connection is not the data connection, or there is none.
@@ -76,8 +63,8 @@ pub enum Refused {
     Unreachable(io::Error),
     /// Its TLS handshake failed.
     Handshake(TlsError),
-    /// It resumed nothing, and `data-session` requires that it does.
-    NotResumed,
+    /// It resumed nothing, in this version of TLS, and `data-session` requires that it does.
+    NotResumed(&'static str),
     /// It tried to resume another control connection's session.
     Foreign,
 }
@@ -94,6 +81,7 @@ pub fn is_here(mut address: SocketAddr) -> bool {
 
 impl DataEndpoint {
     /// Listens on the address at which the client reached us, on a free port of the range.
+    /// `announced` is the address that the client is told in place of it, for NAT.
     ///
     /// # Errors
     /// When all ports are taken or the system refuses.
@@ -101,46 +89,39 @@ impl DataEndpoint {
         local: SocketAddr,
         peer: IpAddr,
         ports: PortRange,
-        settings: DataSettings,
+        announced: Option<Ipv4Addr>,
+        binding: Binding,
     ) -> io::Result<DataEndpoint> {
-        let source = Source::Passive(Passive::open(local, peer, ports)?);
-        Ok(DataEndpoint::new(source, settings))
+        let passive = Passive::open(local, peer, ports)?;
+        let mut address = passive.address()?;
+        if let Some(announced) = announced {
+            address.set_ip(announced.into());
+        }
+        let source = Source::Passive(passive);
+        Ok(DataEndpoint::new(source, address, binding))
     }
 
     /// Will connect from our address on the control connection to `target`, once, when
     /// [`begin`](Self::begin) is called.
-    pub fn active(local: SocketAddr, target: SocketAddr, settings: DataSettings) -> DataEndpoint {
+    pub fn active(local: SocketAddr, target: SocketAddr, binding: Binding) -> DataEndpoint {
         let source = Source::Active(Active::new(local, target));
-        DataEndpoint::new(source, settings)
+        DataEndpoint::new(source, target, binding)
     }
 
-    fn new(source: Source, settings: DataSettings) -> DataEndpoint {
+    fn new(source: Source, announced: SocketAddr, binding: Binding) -> DataEndpoint {
         DataEndpoint {
             source,
-            settings,
+            announced,
+            binding,
             protection: DataProtection::Private,
-            arrived: None,
-            to_client: None,
+            pending: Vec::new(),
+            begun: None,
         }
     }
 
-    /// Where a passive endpoint listens.
-    ///
-    /// # Errors
-    /// What getsockname(2) reports; an active one does not listen.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        match &self.source {
-            Source::Passive(passive) => passive.address(),
-            Source::Active(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    /// The port that the client was given, or gave.
-    pub fn port(&self) -> u16 {
-        match &self.source {
-            Source::Passive(passive) => passive.address().map_or(0, |address| address.port()),
-            Source::Active(active) => active.port(),
-        }
+    /// Where the client is to connect, or what it gave in active mode.
+    pub fn address(&self) -> SocketAddr {
+        self.announced
     }
 
     /// Whether another connection may come when one was refused: nobody else can be meant where
@@ -159,148 +140,142 @@ impl DataEndpoint {
 
     /// Whether there is nothing to do before the command: in clear text nothing comes first.
     fn rests(&self) -> bool {
-        matches!(self.protection, DataProtection::Clear(_)) && self.to_client.is_none()
+        matches!(self.protection, DataProtection::Clear(_)) && self.begun.is_none()
     }
 
     /// What to poll for before [`attend`](Self::attend), and by when to call it anyway.
-    pub fn interest(&self) -> (Option<(BorrowedFd<'_>, PollFlags)>, Option<Deadline>) {
-        match (&self.arrived, &self.source) {
-            (None, _) if self.rests() => (None, None),
-            (None, Source::Passive(passive)) => passive.interest(),
-            (None, Source::Active(active)) => (
+    pub fn interests(&self) -> (Vec<(BorrowedFd<'_>, PollFlags)>, Option<Deadline>) {
+        if self.rests() {
+            return (Vec::new(), None);
+        }
+        let source = match &self.source {
+            // The others wait in the kernel until there is room.
+            Source::Passive(_) if self.is_full() => {
+                let room = self.pending.iter().filter_map(Pending::safe_until);
+                (None, room.min())
+            }
+            Source::Passive(passive) => passive.interest(),
+            Source::Active(active) => (
                 active.interest().map(|socket| (socket, PollFlags::OUT)),
                 None,
             ),
-            (Some(Arrived::Clear(..)), _) => (None, None),
-            (Some(Arrived::Secured(stream, handshake)), _) => match handshake {
-                Handshake::Answering(progress) | Handshake::Finishing(progress) => {
-                    let flags = match progress {
-                        Progress::NeedsWrite => PollFlags::OUT,
-                        Progress::NeedsRead | Progress::Done => PollFlags::IN,
-                    };
-                    (Some((stream.as_fd(), flags)), None)
-                }
-                Handshake::Held(deadline) => (None, Some(*deadline)),
-                Handshake::Done | Handshake::Failed(_) => (None, None),
-            },
-        }
+        };
+        let pending = self.pending.iter().map(Pending::interest);
+        let (polled, soon): (Vec<_>, Vec<_>) = std::iter::once(source).chain(pending).unzip();
+        (
+            polled.into_iter().flatten().collect(),
+            soon.into_iter().flatten().min(),
+        )
     }
 
-    /// Takes the connection when it is there, and the handshake as far as it goes without
-    /// waiting. Its end is put off while the command is not known: with it falls the decision
-    /// about a ticket.
+    /// Takes connections that are there, and their handshakes as far as they go without waiting.
     pub fn attend(&mut self) {
         if self.rests() {
             return;
         }
-        while self.arrived.is_none() {
+        self.advance();
+        // As many as there is room for: more are there at the next call.
+        for _ in 0..MOST_PENDING {
+            if self.is_full() {
+                break;
+            }
             let socket = match &mut self.source {
                 Source::Passive(passive) => passive.accept(),
                 Source::Active(active) => active.take(),
             };
-            let Some(socket) = socket else { return };
-            self.arrived = self.take_over(socket);
+            let Some(socket) = socket else { break };
+            self.take_over(socket);
         }
-        let Some(Arrived::Secured(stream, handshake)) = &mut self.arrived else {
-            return;
-        };
-        if let Handshake::Answering(_) = handshake {
-            *handshake = match stream.answer() {
-                Ok(None) => Handshake::Held(Deadline::after(LONGEST_HOLD)),
-                Ok(Some(progress)) => Handshake::Answering(progress),
-                Err(error) => Handshake::Failed(error),
-            };
+    }
+
+    /// Whether there is no room and nobody who has to make it.
+    fn is_full(&self) -> bool {
+        self.pending.len() >= MOST_PENDING && self.dispensable().is_none()
+    }
+
+    /// Who makes room for another: of those that have had their moment and shown the least, the
+    /// oldest. Who resumes this session does not have to.
+    fn dispensable(&self) -> Option<usize> {
+        let late = |pending: &Pending| pending.safe_until().is_some_and(Deadline::is_past);
+        let candidates = self.pending.iter().enumerate();
+        candidates
+            .filter(|(_, pending)| late(pending))
+            .min_by_key(|(_, pending)| pending.shown())
+            .map(|(index, _)| index)
+    }
+
+    fn advance(&mut self) {
+        let to_client = self.begun.map(|(to_client, _)| to_client);
+        for pending in &mut self.pending {
+            pending.attend(to_client);
         }
-        if let Handshake::Held(deadline) = handshake {
-            if self.to_client.is_none() && !deadline.is_past() {
-                return;
+    }
+
+    fn take_over(&mut self, socket: TcpStream) {
+        if self.pending.len() >= MOST_PENDING {
+            if let Some(index) = self.dispensable() {
+                self.pending.remove(index);
             }
-            // A full handshake is anybody's; what resumes is the client's.
-            if self.to_client == Some(true) && stream.is_resumed() {
-                self.settings.issue_tickets();
-            }
-            *handshake = Handshake::Finishing(Progress::NeedsRead);
         }
-        if let Handshake::Finishing(_) = handshake {
-            *handshake = match stream.advance() {
-                Ok(Progress::Done) => Handshake::Done,
-                Ok(progress) => Handshake::Finishing(progress),
-                Err(error) => Handshake::Failed(error),
-            };
+        if let Some(mut pending) = Pending::new(socket, self.protection, &self.binding) {
+            if let Some((_, longest)) = self.begun {
+                pending.limit(longest);
+            }
+            pending.attend(self.begun.map(|(to_client, _)| to_client));
+            self.pending.push(pending);
         }
     }
 
     /// Whether a connection from the client's address is there.
     pub fn is_connected(&self) -> bool {
-        self.arrived.is_some()
+        !self.pending.is_empty()
     }
 
     /// Says how the data connection is to travel, as far as it is agreed.
     pub fn protect(&mut self, protection: DataProtection) {
         if self.protection != protection {
             // What has arrived was spoken to otherwise.
-            self.arrived = None;
+            self.pending.clear();
             self.protection = protection;
         }
     }
 
-    /// Says which way the data goes and how, once the command is known; an active endpoint
-    /// connects now.
-    pub fn begin(&mut self, to_client: bool, protection: DataProtection) {
-        self.to_client = Some(to_client);
+    /// Says which way the data goes and how, once the command is known, and how long a handshake
+    /// may take from now; an active endpoint connects now.
+    pub fn begin(&mut self, to_client: bool, protection: DataProtection, longest: Duration) {
+        self.begun = Some((to_client, longest));
         self.protect(protection);
+        for pending in &mut self.pending {
+            pending.limit(longest);
+        }
         match &mut self.source {
             Source::Passive(_) => {}
             Source::Active(active) => active.begin(),
         }
     }
 
-    /// The data connection, if it is this client's: in clear text that is all there is to know,
-    /// and over TLS its handshake must be complete and have resumed the session of this control
-    /// connection. `Ok(None)` while it is under way; [`interest`](Self::interest) says what it
-    /// waits for.
-    ///
-    /// # Errors
-    /// Why this connection is refused. It is dropped then, and a passive endpoint awaits another.
-    pub fn deliver(&mut self, policy: DataSession) -> Result<Option<DataConnection>, Refused> {
-        match self.arrived.take() {
-            Some(Arrived::Clear(socket, plain)) => Ok(Some(DataConnection::clear(socket, plain))),
-            Some(Arrived::Secured(_, Handshake::Failed(error))) => Err(Refused::Handshake(error)),
-            Some(Arrived::Secured(stream, Handshake::Done)) if stream.is_resumed() => {
-                Ok(Some(DataConnection::secured(stream)))
-            }
-            Some(Arrived::Secured(stream, Handshake::Done)) => match policy {
-                DataSession::Required => Err(Refused::NotResumed),
-                DataSession::Preferred if self.settings.saw_foreign_session() => {
-                    Err(Refused::Foreign)
-                }
-                DataSession::Preferred => Ok(Some(DataConnection::secured(stream))),
-            },
-            None => {
-                let failure = match &mut self.source {
-                    Source::Passive(_) => None,
-                    Source::Active(active) => active.failure(),
-                };
-                failure.map_or(Ok(None), |error| Err(Refused::Unreachable(error)))
-            }
-            going => {
-                self.arrived = going;
-                Ok(None)
+    /// The data connection, if it is there and this client's; `None` while that is not known of
+    /// any. [`interests`](Self::interests) says what they wait for. Those that are not are
+    /// dropped, and `refused` gets the reasons; a passive endpoint awaits others.
+    pub fn deliver(
+        &mut self,
+        policy: DataSession,
+        refused: &mut Vec<Refused>,
+    ) -> Option<DataConnection> {
+        let mut ours = None;
+        for pending in std::mem::take(&mut self.pending) {
+            match pending.judge(policy) {
+                Verdict::Open(pending) => self.pending.push(pending),
+                Verdict::Refused(reason) => refused.push(reason),
+                Verdict::Ours(data) if ours.is_none() => ours = Some(data),
+                // Two of the client's own.
+                Verdict::Ours(_) => {}
             }
         }
-    }
-
-    fn take_over(&self, socket: TcpStream) -> Option<Arrived> {
-        socket.set_nonblocking(true).ok()?;
-        socket.set_nodelay(true).ok()?;
-        keepalive::arm(&socket).ok()?;
-        if let DataProtection::Clear(plain) = self.protection {
-            return Some(Arrived::Clear(socket, plain));
+        if let Source::Active(active) = &mut self.source {
+            refused.extend(active.failure().map(Refused::Unreachable));
         }
-        self.settings.begin();
-        let stream = TlsStream::new(Arc::new(socket), self.settings.config.clone()).ok()?;
-        let handshake = Handshake::Answering(Progress::NeedsRead);
-        Some(Arrived::Secured(Box::new(stream), handshake))
+        ours
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::auth::Hashing;
+use crate::config::network::{Conditions, Demand};
 use crate::config::Config;
 use crate::control::ControlConnection;
 use crate::counters::Counters;
@@ -22,14 +23,14 @@ use crate::proto::command::{Command, CommandError};
 use crate::proto::listing::{timestamp, Entry};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
 use crate::proto::session::{
-    Active, FileAnswer, FileTask, Finished, Listen, PlainFrom, Policy, Secure, Session, Step,
-    Transfer, Work,
+    Active, FileAnswer, FileTask, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session,
+    Step, Transfer, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::tls::Binding;
-use crate::transfer::{describe, Dtp, Terms};
+use crate::transfer::{describe, Dtp, Observed, Terms};
 use crate::wait::{self, Deadline};
 
 /// What all sessions share.
@@ -99,7 +100,8 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
         .field("port", control.local().port())
         .send();
     let settings = service.settings();
-    let binding = match settings.tls.bind() {
+    let conditions = Conditions::of(&settings.config, control.peer().ip());
+    let binding = match settings.tls.bind(conditions.versions) {
         Ok(binding) => binding,
         Err(error) => {
             log.event(Level::Error, "no-random-numbers")
@@ -118,10 +120,12 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
         log,
         login_deadline: Deadline::after(settings.config.login_timeout.duration()),
         settings,
+        conditions,
+        demand: conditions.demand,
         root: None,
         endpoint: None,
         deferred: VecDeque::new(),
-        unresponsive: false,
+        observed: Observed::default(),
     };
     let hangup = pi.run(port);
     if let Some(reply) = hangup.farewell() {
@@ -157,6 +161,10 @@ struct ServerPi<'a> {
     service: &'a Service,
     settings: Arc<Settings>,
     policy: Policy,
+    /// What holds for the client's address.
+    conditions: Conditions,
+    /// What data connections must show, the user being counted in.
+    demand: Demand,
     /// Whether this client may do without TLS on an explicit port.
     plain: Option<PlainFrom>,
     binding: Binding,
@@ -166,7 +174,7 @@ struct ServerPi<'a> {
     endpoint: Option<DataEndpoint>,
     /// Commands heard during a transfer, whose turn comes now.
     deferred: VecDeque<Result<Command, CommandError>>,
-    unresponsive: bool,
+    observed: Observed,
 }
 
 impl ServerPi<'_> {
@@ -253,19 +261,22 @@ impl ServerPi<'_> {
 
     /// Waits once; `true` when the control connection may have something.
     fn wait_for_control(&mut self, deadline: Deadline) -> Result<bool, Hangup> {
-        let (interest, soon) = self
+        let (interests, soon) = self
             .endpoint
             .as_ref()
-            .map_or((None, None), DataEndpoint::interest);
+            .map(DataEndpoint::interests)
+            .unwrap_or_default();
         let until = soon.map_or(deadline, |soon| deadline.earlier(soon));
         let stop = self.service.stop.draining();
         let mut fds = vec![
             PollFd::from_borrowed_fd(self.control.as_fd(), PollFlags::IN),
             PollFd::from_borrowed_fd(stop, PollFlags::IN),
         ];
-        if let Some((endpoint, interest)) = interest {
-            fds.push(PollFd::from_borrowed_fd(endpoint, interest));
-        }
+        fds.extend(
+            interests
+                .into_iter()
+                .map(|(endpoint, interest)| PollFd::from_borrowed_fd(endpoint, interest)),
+        );
         wait::poll(&mut fds, until).map_err(|_| Hangup::Network)?;
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let control = ready.next() == Some(true);
@@ -323,6 +334,7 @@ impl ServerPi<'_> {
         let stop = self.service.stop.draining();
         match self.control.secure(self.binding.control(), deadline, stop) {
             Ok(()) => {
+                self.service.counters.totals().handshakes_full += 1;
                 if let Some((version, cipher)) = self.control.protection() {
                     self.log
                         .event(Level::Info, "secured")
@@ -332,10 +344,11 @@ impl ServerPi<'_> {
                 }
                 Ok(())
             }
-            Err(error) => {
+            Err(failure) => {
                 self.log
                     .event(Level::Notice, "handshake-failed")
-                    .bytes("error", error.to_string().as_bytes())
+                    .bytes("error", failure.error.to_string().as_bytes())
+                    .field("offered", failure.offered)
                     .send();
                 Err(Hangup::Tls)
             }
@@ -349,13 +362,15 @@ impl ServerPi<'_> {
             self.control.local(),
             self.control.peer().ip(),
             self.settings.config.passive_ports,
-            self.binding.data(),
+            // EPSV announces the port alone.
+            match work.how() {
+                Passive::Pasv => self.conditions.passive_address,
+                Passive::Epsv => None,
+            },
+            self.binding.clone(),
         );
-        let address = match opened.and_then(|endpoint| Ok((endpoint.address()?, endpoint))) {
-            Ok((address, endpoint)) => {
-                self.endpoint = Some(endpoint);
-                Some(address)
-            }
+        let address = match opened {
+            Ok(endpoint) => Some(self.endpoint.insert(endpoint).address()),
             Err(error) => {
                 self.log
                     .event(Level::Warning, "no-passive-port")
@@ -379,7 +394,7 @@ impl ServerPi<'_> {
         Some(DataEndpoint::active(
             self.control.local(),
             target,
-            self.binding.data(),
+            self.binding.clone(),
         ))
     }
 
@@ -396,11 +411,13 @@ impl ServerPi<'_> {
         };
         let dtp = Dtp {
             control: &mut self.control,
-            unresponsive: &mut self.unresponsive,
+            observed: &mut self.observed,
             terms: Terms {
                 root,
                 config: &self.settings.config,
                 stop: &self.service.stop,
+                demand: self.demand,
+                truncated_uploads: self.conditions.truncated_uploads,
                 log: &self.log,
                 counters: &self.service.counters,
             },

@@ -205,6 +205,8 @@ fn report(service: &Service) {
         .field("logins-refused", totals.logins_refused)
         .field("plain-logins", totals.plain_logins)
         .field("hashed", service.hashing.hashed())
+        .field("handshakes-full", totals.handshakes_full)
+        .field("handshakes-resumed", totals.handshakes_resumed)
         .field("retrieved", totals.retrieved)
         .field("stored", totals.stored)
         .field("listed", totals.listed)

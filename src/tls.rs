@@ -7,21 +7,26 @@
 
 mod binding;
 mod certificate;
+mod incoming;
 mod stream;
 
 use std::sync::Arc;
 
-use rustls::server::{NoServerSessionStorage, ServerConfig};
-use rustls::CipherSuite;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert, ServerConfig};
+use rustls::version::{TLS12, TLS13};
+use rustls::{CipherSuite, SupportedProtocolVersion};
+
+use crate::config::network::{TlsVersion, Versions};
 
 pub use binding::{Binding, DataSettings};
 pub use certificate::{CertificateError, Certificates};
-pub use stream::{Progress, Received, TlsError, TlsStream};
+pub use stream::{HandshakeFailure, Progress, Received, TlsError, TlsStream};
 
 /// The server's TLS settings, shared by all sessions.
 #[derive(Debug, Clone)]
 pub struct Tls {
-    base: Arc<ServerConfig>,
+    /// TLS 1.2 and 1.3, 1.2 alone, 1.3 alone.
+    bases: [Arc<ServerConfig>; 3],
     sessions: Arc<binding::Sessions>,
 }
 
@@ -35,28 +40,39 @@ impl Tls {
         provider
             .cipher_suites
             .sort_by_key(|suite| preference(suite.suite(), aes_in_hardware()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(certificates));
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ignore_client_order = true;
-        // Early data could be replayed, and half-RTT data would answer before the client has
-        // proved anything.
-        config.max_early_data_size = 0;
-        config.send_half_rtt_data = false;
+        let (provider, certificates) = (Arc::new(provider), Arc::new(certificates));
+        let base = |versions: &[&'static SupportedProtocolVersion]| {
+            let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+                .with_protocol_versions(versions)?
+                .with_no_client_auth()
+                .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.ignore_client_order = true;
+            // Early data could be replayed, and half-RTT data would answer before the client has
+            // proved anything.
+            config.max_early_data_size = 0;
+            config.send_half_rtt_data = false;
+            Ok::<_, rustls::Error>(Arc::new(config))
+        };
         Ok(Tls {
-            base: Arc::new(config),
+            bases: [base(&[&TLS13, &TLS12])?, base(&[&TLS12])?, base(&[&TLS13])?],
             sessions: Arc::default(),
         })
     }
 
-    /// The binding of one control connection and its data connections.
+    /// The binding of one control connection and its data connections, which speak these
+    /// versions.
     ///
     /// # Errors
     /// When the system has no random numbers.
-    pub fn bind(&self) -> Result<Binding, rustls::Error> {
-        Binding::new(&self.base, &self.sessions)
+    pub fn bind(&self, versions: Versions) -> Result<Binding, rustls::Error> {
+        let [both, only12, only13] = &self.bases;
+        let base = match (versions.min, versions.max) {
+            (TlsVersion::V12, TlsVersion::V13) => both,
+            (TlsVersion::V12, TlsVersion::V12) => only12,
+            (TlsVersion::V13, TlsVersion::V12 | TlsVersion::V13) => only13,
+        };
+        Binding::new(base, &self.sessions)
     }
 }
 

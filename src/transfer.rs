@@ -10,6 +10,7 @@ mod listing;
 use std::collections::VecDeque;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::config::network::{Cut, Demand, TruncatedUploads};
 use crate::config::Config;
 use crate::control::ControlConnection;
 use crate::counters::{Counters, Totals};
@@ -32,10 +33,19 @@ use listing::Listing;
 pub struct Dtp<'a> {
     /// The control connection.
     pub control: &'a mut ControlConnection,
-    /// Whether this client was seen not to answer close_notify; it is not waited for again.
-    pub unresponsive: &'a mut bool,
+    /// What earlier transfers have shown of this client.
+    pub observed: &'a mut Observed,
     /// What the transfer only reads.
     pub terms: Terms<'a>,
+}
+
+/// What is seen of a client in its transfers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// It did not answer close_notify; it is not waited for again.
+    pub unresponsive: bool,
+    /// A data connection of its resumed the session.
+    pub resumed: bool,
 }
 
 /// What a transfer goes by.
@@ -43,8 +53,12 @@ pub struct Dtp<'a> {
 pub struct Terms<'a> {
     /// The user's files.
     pub root: &'a Root,
-    /// Timeouts and what is demanded of data connections.
+    /// Timeouts.
     pub config: &'a Config,
+    /// What data connections must show.
+    pub demand: Demand,
+    /// What becomes of an upload that ends without close_notify.
+    pub truncated_uploads: TruncatedUploads,
     /// The server's stopping.
     pub stop: &'a Stop,
     /// The session's log.
@@ -60,6 +74,8 @@ struct Progress {
     moved: u64,
     /// TLS version or `none`, and whether the handshake resumed a session.
     protection: Option<(&'static str, bool)>,
+    /// How an upload ended that was taken for whole without close_notify.
+    accepted: Option<Cut>,
 }
 
 /// What a line of the log is about.
@@ -74,7 +90,8 @@ enum About<'a> {
 enum Subject {
     File(Reading, bool),
     Listing(Listing),
-    Upload(Upload, bool),
+    /// With what ALLO said.
+    Upload(Upload, bool, Option<u64>),
 }
 
 impl Dtp<'_> {
@@ -89,7 +106,7 @@ impl Dtp<'_> {
     ) -> Finished {
         let Dtp {
             control,
-            unresponsive,
+            observed,
             terms,
         } = self;
         let started = Instant::now();
@@ -117,14 +134,16 @@ impl Dtp<'_> {
         let mut progress = Progress::default();
         let outcome = match endpoint {
             Some(mut endpoint) => {
-                endpoint.begin(!matches!(subject, Subject::Upload(..)), protection);
+                let to_client = !matches!(subject, Subject::Upload(..));
+                let longest = terms.config.tls_timeout.duration();
+                endpoint.begin(to_client, protection, longest);
                 carry(
                     &terms,
                     Hearing::new(control, &mut running, terms.stop, pending),
                     endpoint,
                     &mark,
                     subject,
-                    unresponsive,
+                    observed,
                     &mut progress,
                 )
             }
@@ -147,6 +166,7 @@ impl Terms<'_> {
                 path,
                 request,
                 ascii,
+                allocated,
             } => {
                 let upload = self.root.store(path, *request)?;
                 if upload.origin() == Origin::Published {
@@ -155,7 +175,7 @@ impl Terms<'_> {
                         .bytes("path", path.as_bytes())
                         .send();
                 }
-                Ok(Subject::Upload(upload, *ascii))
+                Ok(Subject::Upload(upload, *ascii, *allocated))
             }
             TransferTask::List {
                 path,
@@ -186,6 +206,17 @@ impl Terms<'_> {
     ) {
         if let About::Transfer(task) = about {
             count(&mut self.counters.totals(), task, outcome, progress.moved);
+        }
+        if let (About::Transfer(TransferTask::Store { path, .. }), Some(cut), Ok(())) =
+            (about, progress.accepted, outcome)
+        {
+            self.log
+                .event(Level::Warning, "truncated-upload-accepted")
+                .bytes("path", path.as_bytes())
+                .field("bytes", progress.moved)
+                .field("end", cut.word())
+                .field("rule", self.truncated_uploads.word())
+                .send();
         }
         let (verb, path) = match about {
             About::Transfer(TransferTask::Retrieve { path, .. }) => ("retrieve", path),
@@ -226,25 +257,32 @@ fn carry(
     endpoint: DataEndpoint,
     mark: &Reply,
     subject: Subject,
-    unresponsive: &mut bool,
+    observed: &mut Observed,
     progress: &mut Progress,
 ) -> Result<(), TransferError> {
     // What came in one piece with the command is in no poll's sight.
     hearing.hear()?;
-    let mut data = arrival::receive(terms, &mut hearing, endpoint, mark)?;
+    let mut data = arrival::receive(terms, &mut hearing, endpoint, mark, *observed)?;
+    observed.resumed |= data.is_resumed();
     progress.protection = Some((data.version(), data.is_resumed()));
     let mut copy = Copy {
         data: &mut data,
         hearing: &mut hearing,
         stall: terms.config.stall_timeout.duration(),
         moved: &mut progress.moved,
+        accepted: &mut progress.accepted,
     };
     match subject {
         Subject::File(reading, ascii) => copy.retrieve(reading, ascii)?,
         Subject::Listing(listing) => copy.list(listing, terms.root)?,
-        Subject::Upload(upload, ascii) => return copy.store(upload, ascii),
+        Subject::Upload(upload, ascii, allocated) => {
+            let rule = terms.truncated_uploads;
+            return copy.store(upload, ascii, |cut, moved| {
+                rule.accepts(cut, moved, allocated)
+            });
+        }
     }
-    copy.finish(unresponsive)
+    copy.finish(&mut observed.unresponsive)
 }
 
 /// Adds a transfer to the counts; bytes count whether it completed or not.
@@ -313,6 +351,7 @@ mod tests {
                 append: true,
             },
             ascii,
+            allocated: None,
         };
         let list = TransferTask::List {
             path,

@@ -217,7 +217,7 @@ impl Default for Access {
 }
 
 /// Reads a string through `parse`; the error says what was expected.
-fn from_text<'de, D: Deserializer<'de>, T>(
+pub(super) fn from_text<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     expected: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,

@@ -35,10 +35,6 @@ impl Active {
         }
     }
 
-    pub(super) fn port(&self) -> u16 {
-        self.target.port()
-    }
-
     /// Begins to connect.
     pub(super) fn begin(&mut self) {
         if let Attempt::NotBegun = self.attempt {

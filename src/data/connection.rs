@@ -119,6 +119,14 @@ impl DataConnection {
         }
     }
 
+    /// Whether it is TLS.
+    pub fn is_secured(&self) -> bool {
+        match self.link {
+            Link::Secured(_) => true,
+            Link::Clear(_) => false,
+        }
+    }
+
     /// Whether the handshake resumed a session, for the log.
     pub fn is_resumed(&self) -> bool {
         match &self.link {

@@ -141,6 +141,7 @@ impl ServerPi<'_> {
                 .bytes("user", account.name.as_bytes())
                 .send();
         }
+        self.demand = self.conditions.demand.for_user(account.data_session);
         self.root = Some(root);
         (Verdict::Accepted(account.rights), "accepted")
     }

@@ -125,6 +125,60 @@ impl FileError {
     }
 }
 
+/// Where the setting stands that decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    /// At the top level, or by default.
+    TopLevel,
+    /// In the first `[[network]]` that has the client.
+    Network,
+    /// In the `[[user]]`.
+    User,
+}
+
+impl Decided {
+    /// One word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Decided::TopLevel => "top-level",
+            Decided::Network => "network",
+            Decided::User => "user",
+        }
+    }
+}
+
+/// A data connection that resumed nothing where that was demanded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unbound {
+    /// Which `data-session` demanded it.
+    pub decided: Decided,
+    /// Earlier ones of this session resumed, and this one did not in TLS 1.3: the client spends
+    /// each ticket once and has none left. In TLS 1.2 it would go on.
+    pub tickets_spent: bool,
+}
+
+impl Unbound {
+    fn reply(self) -> Reply {
+        let place = match self.decided {
+            Decided::TopLevel => "",
+            Decided::Network => " in [[network]]",
+            Decided::User => " in [[user]]",
+        };
+        let advice = if self.tickets_spent {
+            " Earlier ones did: tls-max = \"1.2\" helps."
+        } else {
+            ""
+        };
+        Reply::with_text(
+            522,
+            format!(
+                "The data connection must resume the control connection's TLS session \
+                 (data-session = \"required\"{place}).{advice}"
+            ),
+        )
+    }
+}
+
 /// Why a transfer did not complete. First whose fault, then what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransferError {
@@ -137,7 +191,7 @@ pub enum TransferError {
     /// The data connection's TLS handshake failed (522).
     Handshake,
     /// The data connection is TLS, but did not resume this session (522).
-    NotThisSession,
+    NotThisSession(Unbound),
     /// The data connection tried to resume another session (522).
     ForeignSession,
     /// The data connection broke (426).
@@ -164,7 +218,7 @@ impl TransferError {
             TransferError::NoConnection
             | TransferError::Unreachable
             | TransferError::Handshake
-            | TransferError::NotThisSession
+            | TransferError::NotThisSession(_)
             | TransferError::ForeignSession
             | TransferError::Network
             | TransferError::Truncated
@@ -191,11 +245,7 @@ impl TransferError {
             TransferError::Handshake => {
                 Reply::new(522, "The TLS handshake of the data connection failed.")
             }
-            TransferError::NotThisSession => Reply::new(
-                522,
-                "The data connection must resume the control connection's TLS session \
-                 (data-session = \"required\").",
-            ),
+            TransferError::NotThisSession(unbound) => unbound.reply(),
             TransferError::ForeignSession => Reply::new(
                 522,
                 "The data connection tried to resume another session's TLS session.",
@@ -223,7 +273,7 @@ impl TransferError {
             TransferError::NoConnection => "no-connection",
             TransferError::Unreachable => "unreachable",
             TransferError::Handshake => "handshake",
-            TransferError::NotThisSession => "not-this-session",
+            TransferError::NotThisSession(_) => "not-this-session",
             TransferError::ForeignSession => "foreign-session",
             TransferError::Network => "network",
             TransferError::Truncated => "truncated",
@@ -311,9 +361,29 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_data_session_names_its_setting() {
-        let reply = TransferError::NotThisSession.reply_after_mark();
-        assert_eq!(reply.code(), 522);
-        assert!(reply.text().windows(12).any(|part| part == b"data-session"));
+    fn a_refused_data_session_names_its_setting_and_what_helps() {
+        let text = |decided, tickets_spent| {
+            let unbound = Unbound {
+                decided,
+                tickets_spent,
+            };
+            let reply = TransferError::NotThisSession(unbound).reply_after_mark();
+            assert_eq!(reply.code(), 522);
+            String::from_utf8(reply.text().to_vec()).unwrap()
+        };
+        for (decided, setting) in [
+            (Decided::TopLevel, "(data-session = \"required\")"),
+            (
+                Decided::Network,
+                "(data-session = \"required\" in [[network]])",
+            ),
+            (Decided::User, "(data-session = \"required\" in [[user]])"),
+        ] {
+            for spent in [false, true] {
+                let text = text(decided, spent);
+                assert!(text.contains(setting), "{text}");
+                assert_eq!(text.contains("tls-max = \"1.2\""), spent, "{text}");
+            }
+        }
     }
 }

@@ -30,7 +30,8 @@ struct Session {
 }
 
 /// The TLS side of one control connection: tickets and session ids made under it are good for
-/// its own data connections and nothing else, and die with it.
+/// its own data connections and nothing else, and die with it, that is with the last clone.
+#[derive(Clone)]
 pub struct Binding {
     base: Arc<ServerConfig>,
     secrets: Arc<Secrets>,
@@ -81,7 +82,8 @@ impl Binding {
         self.config(secrets.clone(), secrets, CONTROL_TICKETS)
     }
 
-    /// Settings for one data connection. Until [`DataSettings::issue_tickets`] it issues none.
+    /// Settings for one data connection: what it is granted, and what it did, must not hold for
+    /// the next. Until [`DataSettings::issue_tickets`] it issues none.
     pub fn data(&self) -> DataSettings {
         let secrets = Arc::new(DataSecrets {
             shared: Arc::clone(&self.secrets),
@@ -116,14 +118,6 @@ impl DataSettings {
     /// client's Finished is processed, so that is the last moment to call this.
     pub fn issue_tickets(&self) {
         self.secrets.issue.store(true, Ordering::Relaxed);
-    }
-
-    /// Forgets what an earlier connection to the same endpoint was allowed or did: each proves
-    /// for itself whose it is. Whoever replays a recorded ClientHello resumes up to the point
-    /// where it would need the keys; what was granted to it must not hold for the next one.
-    pub fn begin(&self) {
-        self.secrets.issue.store(false, Ordering::Relaxed);
-        self.secrets.foreign.store(false, Ordering::Relaxed);
     }
 
     /// Whether the peer tried to resume a session that is not this control connection's: it is

@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustls::server::{ServerConfig, ServerConnection};
 use rustls::HandshakeKind;
 
+use super::incoming::{Followed, Incoming};
 use crate::wait::{self, Deadline};
 
 /// A TLS connection, from the moment its first byte is awaited.
@@ -17,6 +18,7 @@ use crate::wait::{self, Deadline};
 pub struct TlsStream {
     socket: Arc<TcpStream>,
     tls: ServerConnection,
+    incoming: Incoming,
 }
 
 /// Why a TLS connection cannot go on.
@@ -32,6 +34,15 @@ pub enum TlsError {
     TimedOut,
     /// The server is stopping.
     Stopping,
+}
+
+/// A handshake that did not come about.
+#[derive(Debug)]
+pub struct HandshakeFailure {
+    /// Why.
+    pub error: TlsError,
+    /// The versions of TLS that the client offered, or `none`.
+    pub offered: String,
 }
 
 impl std::fmt::Display for TlsError {
@@ -55,7 +66,9 @@ pub enum Received {
     Nothing,
     /// The peer sent close_notify.
     End,
-    /// The connection ended without close_notify: what came may not be all.
+    /// The peer sent FIN without close_notify, between two records: what came may not be all.
+    Fin,
+    /// The connection ended inside a record, or with RST: what came is not all, or may not be.
     Truncated,
 }
 
@@ -79,7 +92,11 @@ impl TlsStream {
         let mut tls = ServerConnection::new(config).map_err(TlsError::Protocol)?;
         // The callers bound what they write; a limit here would only split it.
         tls.set_buffer_limit(None);
-        Ok(TlsStream { socket, tls })
+        Ok(TlsStream {
+            socket,
+            tls,
+            incoming: Incoming::new(),
+        })
     }
 
     /// Completes the handshake.
@@ -117,9 +134,10 @@ impl TlsStream {
                 return Ok(Progress::NeedsWrite);
             }
             if !self.tls.is_handshaking() {
+                self.incoming.forget();
                 return Ok(Progress::Done);
             }
-            match self.tls.read_tls(&mut &*self.socket) {
+            match self.read_socket() {
                 Ok(0) => return Err(TlsError::Closed),
                 Ok(_) => self.process()?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -140,7 +158,7 @@ impl TlsStream {
     pub fn answer(&mut self) -> Result<Option<Progress>, TlsError> {
         let retried = self.is_retried();
         while !self.tls.wants_write() && self.tls.is_handshaking() {
-            match self.tls.read_tls(&mut &*self.socket) {
+            match self.read_socket() {
                 Ok(0) => return Err(TlsError::Closed),
                 Ok(_) => self.process()?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -195,8 +213,13 @@ impl TlsStream {
         };
         let mut bytes = scratch.get(..count).unwrap_or_default();
         if bytes.is_empty() {
-            return Ok(Ok(Received::Truncated));
+            return Ok(Ok(if self.incoming.is_between_records() {
+                Received::Fin
+            } else {
+                Received::Truncated
+            }));
         }
+        self.incoming.follow(bytes);
         while !bytes.is_empty() {
             // It takes 4096 bytes at most, and none once the peer has closed.
             if self.tls.read_tls(&mut bytes).map_err(TlsError::Network)? == 0 {
@@ -276,6 +299,12 @@ impl TlsStream {
             .unwrap_or("none")
     }
 
+    /// The versions that the client's ClientHello offers, or `none`, for the log; good until the
+    /// handshake is complete.
+    pub fn offered(&self) -> String {
+        self.incoming.offered()
+    }
+
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
@@ -286,6 +315,14 @@ impl TlsStream {
     /// setting does not last, so it is renewed before each wait of a handshake.
     pub fn acknowledge_at_once(&self) {
         let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
+    }
+
+    /// Reads what the handshake brings. It takes 4096 bytes at most.
+    fn read_socket(&mut self) -> io::Result<usize> {
+        self.tls.read_tls(&mut Followed {
+            inner: &*self.socket,
+            incoming: &mut self.incoming,
+        })
     }
 
     fn process(&mut self) -> Result<(), TlsError> {

@@ -5,6 +5,11 @@ use tempfile::TempDir;
 
 use super::*;
 
+const ALL: Versions = Versions {
+    min: TlsVersion::V12,
+    max: TlsVersion::V13,
+};
+
 /// A chain and a key file in PEM.
 fn pair(place: &Path, name: &str) -> (PathBuf, PathBuf) {
     let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
@@ -24,7 +29,7 @@ fn early_data_and_half_rtt_data_are_off() {
     let place = TempDir::new().unwrap();
     let (chain, key) = pair(place.path(), "a");
     let tls = Tls::new(Certificates::load([(&*chain, &*key)]).unwrap()).unwrap();
-    let binding = tls.bind().unwrap();
+    let binding = tls.bind(ALL).unwrap();
     for config in [binding.control(), binding.data().config] {
         assert_eq!(config.max_early_data_size, 0);
         assert!(!config.send_half_rtt_data);
@@ -68,7 +73,7 @@ fn a_ticket_opens_under_its_own_binding_only() {
     let place = TempDir::new().unwrap();
     let (chain, key) = pair(place.path(), "a");
     let tls = Tls::new(Certificates::load([(&*chain, &*key)]).unwrap()).unwrap();
-    let (ours, other) = (tls.bind().unwrap(), tls.bind().unwrap());
+    let (ours, other) = (tls.bind(ALL).unwrap(), tls.bind(ALL).unwrap());
     let ticket = ours.control().ticketer.encrypt(b"session").unwrap();
     let open = |settings: DataSettings| settings.config.ticketer.decrypt(&ticket);
     assert_eq!(open(ours.data()).as_deref(), Some(&b"session"[..]));
@@ -99,14 +104,13 @@ fn tickets_depend_on_the_direction() {
     let place = TempDir::new().unwrap();
     let (chain, key) = pair(place.path(), "a");
     let tls = Tls::new(Certificates::load([(&*chain, &*key)]).unwrap()).unwrap();
-    let binding = tls.bind().unwrap();
+    let binding = tls.bind(ALL).unwrap();
     let settings = binding.data();
     assert!(settings.config.ticketer.encrypt(b"x").is_none());
     settings.issue_tickets();
     assert!(settings.config.ticketer.encrypt(b"x").is_some());
-    settings.begin();
     assert!(
-        settings.config.ticketer.encrypt(b"x").is_none(),
+        binding.data().config.ticketer.encrypt(b"x").is_none(),
         "each connection for itself"
     );
 }
@@ -116,7 +120,7 @@ fn session_ids_are_of_their_binding_and_die_with_it() {
     let place = TempDir::new().unwrap();
     let (chain, key) = pair(place.path(), "a");
     let tls = Tls::new(Certificates::load([(&*chain, &*key)]).unwrap()).unwrap();
-    let (ours, other) = (tls.bind().unwrap(), tls.bind().unwrap());
+    let (ours, other) = (tls.bind(ALL).unwrap(), tls.bind(ALL).unwrap());
     let get = |settings: &DataSettings, id: &[u8]| settings.config.session_storage.get(id);
     assert!(ours.control().session_storage.put(vec![1], vec![7]));
     assert_eq!(get(&ours.data(), &[1]), Some(vec![7]));

@@ -4,120 +4,169 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use crate::counters::Totals;
 use crate::data::{DataConnection, DataEndpoint, Refused};
 use crate::log::Level;
-use crate::proto::outcome::TransferError;
+use crate::proto::outcome::{TransferError, Unbound};
 use crate::proto::reply::Reply;
 use crate::wait::Deadline;
 
 use super::hearing::Hearing;
-use super::Terms;
+use super::{Observed, Terms};
 
 /// How long another connection is awaited after one was refused: whoever came first may have
 /// been a stranger. A client that cannot do better learns it after this.
 const SECOND_CHANCE: Duration = Duration::from_secs(1);
 
-/// Connections refused for one transfer, at most: each is a line in the log.
-const MOST_REFUSALS: u8 = 64;
+/// Refusals for one transfer that get a line each in the log; of the others it has the count.
+const MOST_LINES: u32 = 64;
 
 /// Waits for the connection, sends the mark, and completes the handshake. With a passive endpoint
-/// any of it may have happened before the command came. The mark waits for the connection, so
-/// that 425 can stand in its place (RFC 959 section 5.4).
+/// any of it may have happened before the command came. The mark waits for a connection, so that
+/// 425 can stand in its place (RFC 959 section 5.4).
 ///
 /// # Errors
 /// Why there is no data connection; the log has the details.
 pub(super) fn receive(
     terms: &Terms<'_>,
     hearing: &mut Hearing<'_>,
+    endpoint: DataEndpoint,
+    mark: &Reply,
+    observed: Observed,
+) -> Result<DataConnection, TransferError> {
+    let mut refusals = 0;
+    let outcome = await_ours(terms, hearing, endpoint, mark, observed, &mut refusals);
+    if refusals > MOST_LINES {
+        terms
+            .log
+            .event(Level::Warning, "more-data-connections-refused")
+            .field("count", refusals.saturating_sub(MOST_LINES))
+            .send();
+    }
+    outcome
+}
+
+fn await_ours(
+    terms: &Terms<'_>,
+    hearing: &mut Hearing<'_>,
     mut endpoint: DataEndpoint,
     mark: &Reply,
+    observed: Observed,
+    refusals: &mut u32,
 ) -> Result<DataConnection, TransferError> {
-    let mut deadline = Deadline::after(terms.config.data_timeout.duration());
-    let mut refused = TransferError::NoConnection;
-    let mut refusals: u8 = 0;
+    let (data, tls) = (terms.config.data_timeout, terms.config.tls_timeout);
+    // For one to come, and for all of them together: each has a time of its own.
+    let mut arrival = Deadline::after(data.duration());
+    let limit = Deadline::after(data.duration().saturating_add(tls.duration()));
+    let mut outcome = TransferError::NoConnection;
     let mut marked = false;
-    let mut connected = false;
-    let limit = Deadline::after(
-        terms
-            .config
-            .data_timeout
-            .duration()
-            .saturating_add(terms.config.tls_timeout.duration()),
-    );
+    let mut refused = Vec::new();
     loop {
         endpoint.attend();
-        if endpoint.is_connected() && !connected {
-            connected = true;
-            if !marked {
-                hearing.send_mark(mark)?;
-                marked = true;
+        if endpoint.is_connected() && !marked {
+            hearing.send_mark(mark)?;
+            marked = true;
+        }
+        let ours = endpoint.deliver(terms.demand.data_session, &mut refused);
+        let any = !refused.is_empty();
+        for reason in refused.drain(..) {
+            *refusals = refusals.saturating_add(1);
+            if matches!(reason, Refused::NotResumed(_) | Refused::Foreign) {
+                terms.counters.totals().handshakes_full += 1;
             }
-            // Each that comes in time has the whole time for its handshake, within a limit for
-            // all of them.
-            deadline = Deadline::after(terms.config.tls_timeout.duration()).earlier(limit);
-        }
-        match endpoint.deliver(terms.config.data_session) {
-            Ok(Some(data)) => return Ok(data),
-            Ok(None) => {}
-            Err(reason) => {
-                refused = report(terms, &endpoint, &reason);
-                if !endpoint.is_passive() {
-                    return Err(refused);
-                }
-                refusals = refusals.saturating_add(1);
-                if refusals >= MOST_REFUSALS || deadline.is_past() {
-                    return Err(refused);
-                }
-                connected = false;
-                deadline = deadline.earlier(Deadline::after(SECOND_CHANCE));
-                hearing.hear()?;
-                continue;
+            if *refusals <= MOST_LINES {
+                report(terms, &endpoint, &reason, observed);
             }
+            // What helps a client that cannot do better says more than what a stranger did.
+            if !matches!(outcome, TransferError::NotThisSession(_)) {
+                outcome = meaning(terms, &reason, observed);
+            }
+            arrival = arrival.earlier(Deadline::after(SECOND_CHANCE));
         }
-        let (interest, soon) = endpoint.interest();
-        let until = soon.map_or(deadline, |soon| deadline.earlier(soon));
-        if !hearing.wait(interest, until)? && deadline.is_past() {
-            return Err(give_up(terms, &endpoint, refused));
+        if let Some(data) = ours {
+            count(&mut terms.counters.totals(), &data);
+            return Ok(data);
         }
+        if any {
+            if !endpoint.is_passive() {
+                return Err(outcome);
+            }
+            hearing.hear()?;
+        }
+        let over = if endpoint.is_connected() {
+            limit
+        } else {
+            arrival
+        };
+        // Others that keep coming put it off no longer.
+        if over.is_past() {
+            return Err(give_up(terms, &endpoint, outcome));
+        }
+        let (interests, soon) = endpoint.interests();
+        let until = soon.map_or(over, |soon| over.earlier(soon));
+        hearing.wait(&interests, until)?;
+    }
+}
+
+fn count(totals: &mut Totals, data: &DataConnection) {
+    if data.is_resumed() {
+        totals.handshakes_resumed += 1;
+    } else if data.is_secured() {
+        totals.handshakes_full += 1;
+    }
+}
+
+/// What a refusal is to the client.
+fn meaning(terms: &Terms<'_>, reason: &Refused, observed: Observed) -> TransferError {
+    match reason {
+        Refused::Unreachable(_) => TransferError::Unreachable,
+        Refused::Handshake(_) => TransferError::Handshake,
+        Refused::NotResumed(version) => TransferError::NotThisSession(Unbound {
+            decided: terms.demand.decided,
+            tickets_spent: observed.resumed && *version == "1.3",
+        }),
+        Refused::Foreign => TransferError::ForeignSession,
     }
 }
 
 /// Logs why a connection was refused, with the setting that decided.
-fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused) -> TransferError {
-    let (text, error) = match reason {
-        Refused::Unreachable(error) => {
+fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused, observed: Observed) {
+    match reason {
+        Refused::Unreachable(error) => terms
+            .log
+            .event(Level::Notice, "data-connection-failed")
+            .field("port", endpoint.address().port())
+            .bytes("error", error.to_string().as_bytes())
+            .send(),
+        Refused::Handshake(error) => terms
+            .log
+            .event(Level::Notice, "data-handshake-failed")
+            .bytes("error", error.to_string().as_bytes())
+            .send(),
+        Refused::NotResumed(version) => {
+            let text = "it did not resume this session's TLS session, as data-session = \
+                        \"required\" in the configuration demands";
+            let mut event = terms
+                .log
+                .event(Level::Warning, "data-connection-refused")
+                .bytes("reason", text.as_bytes())
+                .field("tls", version)
+                .field("decided", terms.demand.decided.word());
+            if observed.resumed && *version == "1.3" {
+                event = event.bytes("advice", b"tls-max = \"1.2\"");
+            }
+            event.send();
+        }
+        Refused::Foreign => {
+            let text = "it tried to resume another session's TLS session, which no data-session \
+                        permits";
             terms
                 .log
-                .event(Level::Notice, "data-connection-failed")
-                .field("port", endpoint.port())
-                .bytes("error", error.to_string().as_bytes())
+                .event(Level::Warning, "data-connection-refused")
+                .bytes("reason", text.as_bytes())
                 .send();
-            return TransferError::Unreachable;
         }
-        Refused::Handshake(error) => {
-            terms
-                .log
-                .event(Level::Notice, "data-handshake-failed")
-                .bytes("error", error.to_string().as_bytes())
-                .send();
-            return TransferError::Handshake;
-        }
-        Refused::NotResumed => (
-            "it did not resume this session's TLS session, as data-session = \"required\" in the \
-             configuration demands",
-            TransferError::NotThisSession,
-        ),
-        Refused::Foreign => (
-            "it tried to resume another session's TLS session, which no data-session permits",
-            TransferError::ForeignSession,
-        ),
-    };
-    terms
-        .log
-        .event(Level::Warning, "data-connection-refused")
-        .bytes("reason", text.as_bytes())
-        .send();
-    error
+    }
 }
 
 /// Nobody came in time, or nobody after those that were refused, or one came and did not finish
@@ -129,20 +178,23 @@ fn give_up(terms: &Terms<'_>, endpoint: &DataEndpoint, refused: TransferError) -
             .event(Level::Notice, "data-handshake-failed")
             .bytes("error", b"not finished in time")
             .send();
-        return TransferError::Handshake;
+        return if refused == TransferError::NoConnection {
+            TransferError::Handshake
+        } else {
+            refused
+        };
     }
     if !endpoint.is_passive() {
-        return report(
-            terms,
-            endpoint,
-            &Refused::Unreachable(ErrorKind::TimedOut.into()),
-        );
+        let reason = Refused::Unreachable(ErrorKind::TimedOut.into());
+        report(terms, endpoint, &reason, Observed::default());
+        return TransferError::Unreachable;
     }
     if refused == TransferError::NoConnection {
         terms
             .log
             .event(Level::Notice, "no-data-connection")
-            .field("port", endpoint.port())
+            .field("address", endpoint.address().ip())
+            .field("port", endpoint.address().port())
             .field("strangers", endpoint.strangers())
             .send();
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 
+use crate::config::network::Cut;
 use crate::data::DataConnection;
 use crate::proto::ascii;
 use crate::proto::outcome::TransferError;
@@ -26,6 +27,8 @@ pub(super) struct Copy<'a, 'h> {
     pub(super) hearing: &'a mut Hearing<'h>,
     pub(super) stall: Duration,
     pub(super) moved: &'a mut u64,
+    /// How an upload ended that was taken for whole without close_notify.
+    pub(super) accepted: &'a mut Option<Cut>,
 }
 
 impl Copy<'_, '_> {
@@ -89,7 +92,7 @@ impl Copy<'_, '_> {
         let deadline = Deadline::after(self.stall);
         if self
             .hearing
-            .wait(Some((self.data.as_fd(), interest)), deadline)?
+            .wait(&[(self.data.as_fd(), interest)], deadline)?
         {
             Ok(())
         } else {
@@ -108,14 +111,14 @@ impl Copy<'_, '_> {
         while !deadline.is_past() {
             match self.data.receive(&mut scratch, |_| Ok(())) {
                 // Everything was sent; how the client ends its side changes nothing.
-                Ok(Received::End | Received::Truncated) | Err(_) => break,
+                Ok(Received::End | Received::Fin | Received::Truncated) | Err(_) => break,
                 Ok(Received::Some) => {}
                 // What has come is always taken: closing over unread bytes would be a reset, and
                 // that eats what the client has not received yet.
                 Ok(Received::Nothing) if *unresponsive => break,
                 Ok(Received::Nothing) => {
                     let interest = (self.data.as_fd(), PollFlags::IN);
-                    match self.hearing.wait(Some(interest), deadline) {
+                    match self.hearing.wait(&[interest], deadline) {
                         Ok(true) => {}
                         Ok(false) => *unresponsive = true,
                         // ABOR comes too late: all has been sent.
@@ -127,7 +130,14 @@ impl Copy<'_, '_> {
         Ok(())
     }
 
-    pub(super) fn store(&mut self, mut upload: Upload, ascii: bool) -> Result<(), TransferError> {
+    /// `whole` decides whether an upload that ended without close_notify, after so many bytes,
+    /// is whole.
+    pub(super) fn store(
+        &mut self,
+        mut upload: Upload,
+        ascii: bool,
+        whole: impl Fn(Cut, u64) -> bool,
+    ) -> Result<(), TransferError> {
         let mut scratch = vec![0; PIECE];
         let mut translation = ascii::FromWire::default();
         let mut translated = Vec::new();
@@ -156,8 +166,16 @@ impl Copy<'_, '_> {
                     }
                     self.wait(PollFlags::IN)?;
                 }
-                Received::Truncated => return Err(TransferError::Truncated),
                 Received::End => break,
+                Received::Fin if whole(Cut::Fin, *self.moved) => {
+                    *self.accepted = Some(Cut::Fin);
+                    break;
+                }
+                Received::Truncated if whole(Cut::Broken, *self.moved) => {
+                    *self.accepted = Some(Cut::Broken);
+                    break;
+                }
+                Received::Fin | Received::Truncated => return Err(TransferError::Truncated),
             }
         }
         translated.clear();

@@ -56,7 +56,7 @@ impl<'a> Hearing<'a> {
     /// What ends the transfer: ABOR, the end of the control connection, the server's stopping.
     pub(super) fn listen(&mut self, moved: u64) -> Result<(), TransferError> {
         self.moved = moved;
-        self.wait(None, Deadline::now())?;
+        self.wait(&[], Deadline::now())?;
         Ok(())
     }
 
@@ -67,15 +67,16 @@ impl<'a> Hearing<'a> {
     /// As [`listen`](Self::listen).
     pub(super) fn wait(
         &mut self,
-        data: Option<(BorrowedFd<'_>, PollFlags)>,
+        data: &[(BorrowedFd<'_>, PollFlags)],
         deadline: Deadline,
     ) -> Result<bool, TransferError> {
         loop {
             let listens = self.running.listens();
             let mut fds = vec![PollFd::from_borrowed_fd(self.stop.ending(), PollFlags::IN)];
-            if let Some((data, interest)) = data {
-                fds.push(PollFd::from_borrowed_fd(data, interest));
-            }
+            fds.extend(
+                data.iter()
+                    .map(|(data, interest)| PollFd::from_borrowed_fd(*data, *interest)),
+            );
             if listens {
                 fds.push(PollFd::from_borrowed_fd(
                     self.control.as_fd(),
@@ -89,7 +90,12 @@ impl<'a> Hearing<'a> {
             if ready.next() == Some(true) {
                 return Err(TransferError::Stopping);
             }
-            let data_ready = data.is_some() && ready.next() == Some(true);
+            let data_ready = ready
+                .by_ref()
+                .take(data.len())
+                .filter(|ready| *ready)
+                .count()
+                > 0;
             let control_ready = ready.next() == Some(true);
             drop(fds);
             if listens && control_ready {

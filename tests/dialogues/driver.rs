@@ -8,7 +8,7 @@ use ftpsd::proto::glob::Pattern;
 use ftpsd::proto::line::{Line, LineReader};
 use ftpsd::proto::listing::{Entry, Format, Kind};
 use ftpsd::proto::network::Network;
-use ftpsd::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
+use ftpsd::proto::outcome::{Decided, FileError, FileErrorKind, Hangup, TransferError, Unbound};
 use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
@@ -639,8 +639,9 @@ fn transfer_task(task: &TransferTask) -> String {
             path,
             request,
             ascii,
+            allocated,
         } => format!(
-            "store {} at {}{}{}{}{}",
+            "store {} at {}{}{}{}{}{}",
             path.as_bytes().escape_ascii(),
             request
                 .offset
@@ -648,7 +649,8 @@ fn transfer_task(task: &TransferTask) -> String {
             optional(request.new, " new"),
             optional(request.overwrite, " overwrite"),
             optional(request.append, " append"),
-            optional(*ascii, " ascii")
+            optional(*ascii, " ascii"),
+            allocated.map_or(String::new(), |bytes| format!(" allocated {bytes}"))
         ),
         TransferTask::List {
             path,
@@ -756,6 +758,11 @@ fn file_error(kind: &str) -> Result<FileError, String> {
     .map(FileError::new)
 }
 
+const UNBOUND: Unbound = Unbound {
+    decided: Decided::TopLevel,
+    tickets_spent: false,
+};
+
 /// A transfer error by its word in the log, or `file` and what the file system said.
 fn transfer_error(words: &str) -> Result<TransferError, String> {
     if let Some(kind) = words.strip_prefix("file ") {
@@ -765,7 +772,7 @@ fn transfer_error(words: &str) -> Result<TransferError, String> {
         TransferError::NoConnection,
         TransferError::Unreachable,
         TransferError::Handshake,
-        TransferError::NotThisSession,
+        TransferError::NotThisSession(UNBOUND),
         TransferError::Network,
         TransferError::Truncated,
         TransferError::ForeignSession,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ftpsd::config::keys::{Key, State, KEYS};
 use ftpsd::config::Config;
 
-use crate::{parse, same, section, text, CERTIFICATE, LISTEN, LISTEN_IMPLICIT, USER};
+use crate::{parse, same, section, text, CERTIFICATE, LISTEN, LISTEN_IMPLICIT, NETWORK, USER};
 
 /// The keys of a section with the lines that describe each, by table and name.
 fn described(page: &str, heading: &str) -> BTreeMap<(String, String), Vec<String>> {
@@ -106,10 +106,11 @@ pub fn is_default(table: &str, name: &str, line: &str) {
 
 /// Fails unless `name` has no value when the configuration does not give one.
 pub fn is_not_set(table: &str, name: &str) {
-    let config = parse(&format!("{LISTEN}{CERTIFICATE}{USER}")).unwrap();
+    let config = parse(&format!("{LISTEN}{CERTIFICATE}{USER}{NETWORK}")).unwrap();
     let shown = match table {
-        "" => format!("{config:?}"),
+        "" => top_level(&config),
         "user" => format!("{:?}", config.user[0]),
+        "network" => format!("{:?}", config.network[0]),
         other => panic!("teach this test the table {other}"),
     };
     let field = format!(" {}: None", name.replace('-', "_"));
@@ -124,7 +125,7 @@ fn defaults_in_the_manual_are_those_of_the_code() {
         let default = default_of(&lines);
         let required = lines.iter().any(|line| line.starts_with("Required"));
         let nothing = lines.iter().any(|line| line.ends_with(" by default."));
-        if table.is_empty() && matches!(&name[..], "certificate" | "user") {
+        if table.is_empty() && matches!(&name[..], "certificate" | "user" | "network") {
             continue;
         }
         let ways = [default.is_some(), required, nothing];
@@ -138,7 +139,7 @@ fn defaults_in_the_manual_are_those_of_the_code() {
             assert!(line.starts_with(&format!("{name} = ")), "{line}");
             is_default(&table, &name, &line);
         } else {
-            let whole = format!("{LISTEN}{CERTIFICATE}{USER}");
+            let whole = format!("{LISTEN}{CERTIFICATE}{USER}{NETWORK}");
             let start = format!("{name} = ");
             let cut: Vec<&str> = whole
                 .lines()
@@ -166,6 +167,9 @@ fn another_value_is_no_default() {
         ("ascii", "ascii = false"),
         ("symlinks", "symlinks = false"),
         ("data-session", "data-session = \"preferred\""),
+        ("truncated-uploads", "truncated-uploads = \"accept-fin\""),
+        ("tls-min", "tls-min = \"1.3\""),
+        ("tls-max", "tls-max = \"1.2\""),
         ("passive-ports", "passive-ports = \"50000\""),
         ("idle-timeout", "idle-timeout = \"299s\""),
         ("drain-timeout", "drain-timeout = \"1s\""),

@@ -24,6 +24,7 @@ const LISTEN: &str = "listen = [\"127.0.0.1:2121\"]\n";
 const LISTEN_IMPLICIT: &str = "listen-implicit = [\"127.0.0.1:2990\"]\n";
 const CERTIFICATE: &str = "[[certificate]]\nchain = \"c.pem\"\nkey = \"k.pem\"\n";
 const USER: &str = "[[user]]\nname = \"anna\"\npassword = \"*\"\nroot = \"/srv\"\n";
+const NETWORK: &str = "[[network]]\nfrom = [\"127.0.0.1\"]\n";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -11,7 +11,7 @@ use ftpsd::proto::glob::Pattern;
 use ftpsd::proto::line::{Line, LineReader, LIMIT};
 use ftpsd::proto::listing::{self, Entry, Kind};
 use ftpsd::proto::network::Network;
-use ftpsd::proto::outcome::{FileError, FileErrorKind, Hangup, TransferError};
+use ftpsd::proto::outcome::{Decided, FileError, FileErrorKind, Hangup, TransferError, Unbound};
 use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::path::{is_reserved, PathError, VirtualPath, LONGEST_NAME, LONGEST_PATH};
 use ftpsd::proto::reply::Reply;
@@ -295,11 +295,16 @@ const FILE_ERRORS: [(u8, FileErrorKind); 14] = [
     (b'E', FileErrorKind::Failed),
 ];
 
+const UNBOUND: Unbound = Unbound {
+    decided: Decided::TopLevel,
+    tickets_spent: false,
+};
+
 const TRANSFER_ERRORS: [(u8, TransferError); 11] = [
     (b'u', TransferError::Unreachable),
     (b'n', TransferError::NoConnection),
     (b'h', TransferError::Handshake),
-    (b's', TransferError::NotThisSession),
+    (b's', TransferError::NotThisSession(UNBOUND)),
     (b'w', TransferError::Network),
     (b't', TransferError::Truncated),
     (b'i', TransferError::Stalled),
@@ -375,6 +380,7 @@ struct Run {
     endpoint: bool,
     connect_to: Option<u16>,
     restart: Option<u64>,
+    allocated: Option<u64>,
     rename_from: Option<VirtualPath>,
     /// The line that the work in `place` is for, and what stood before it.
     cause: Cause,
@@ -384,6 +390,7 @@ struct Run {
 struct Cause {
     line: Vec<u8>,
     restart: Option<u64>,
+    allocated: Option<u64>,
     rename_from: Option<VirtualPath>,
 }
 
@@ -430,6 +437,7 @@ impl Run {
             endpoint: false,
             connect_to: None,
             restart: None,
+            allocated: None,
             rename_from: None,
             cause: Cause::default(),
         }
@@ -488,11 +496,13 @@ impl Run {
         self.cause = Cause {
             line: line.to_vec(),
             restart: self.restart.take(),
+            allocated: self.allocated.take(),
             rename_from: self.rename_from.take(),
         };
         let input = Command::parse(line);
         if keeps_restart(&input) {
             self.restart = self.cause.restart;
+            self.allocated = self.cause.allocated;
         }
         let step = session.decide(input.clone(), &self.policy);
         match step {
@@ -513,6 +523,9 @@ impl Run {
     fn replied(&mut self, input: &Result<Command, CommandError>, code: u16) {
         if let (Ok(Command::Rest(offset)), 350) = (input, code) {
             self.restart = Some(*offset);
+            self.allocated = self.cause.allocated;
+        } else if let (Ok(Command::Allo(bytes)), 202) = (input, code) {
+            self.allocated = Some(*bytes);
         } else if let (Ok(Command::Prot(level)), 200) = (input, code) {
             assert!(self.secured);
             self.private = *level == ProtLevel::Private;
@@ -639,6 +652,7 @@ impl Run {
                 path,
                 request,
                 ascii,
+                allocated,
             } => {
                 let StoreRequest {
                     offset,
@@ -656,6 +670,7 @@ impl Run {
                 assert_eq!(*new, rights.allow(Right::Write));
                 assert_eq!(*overwrite, rights.allow(Right::Overwrite));
                 assert_eq!(*append, rights.allow(Right::Append));
+                assert_eq!(*allocated, self.cause.allocated);
                 assert!(offset.is_none_or(|offset| offset == restart));
                 assert_eq!(offset.is_none(), verb(&self.cause.line) == b"APPE");
                 assert!(!*ascii || offset.unwrap_or(0) == 0 && self.policy.ascii);

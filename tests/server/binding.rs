@@ -12,6 +12,7 @@ use rustls::{ClientConfig, ClientConnection};
 
 use crate::client::Client;
 use crate::harness::{Family, Port, Server, PASSWORD, USER, WAYS_IN};
+use crate::signals::counters;
 use crate::tls::{client_config, client_config_with, connect, TlsClient, Version, VERSIONS};
 
 const HERE: (Port, Family) = (Port::Explicit, Family::V4);
@@ -205,6 +206,69 @@ fn a_refused_stranger_says_nothing_about_the_owner() {
         data.close();
         client.expect_reply(226);
     }
+}
+
+/// Full handshakes are the control connections', and those of data connections that are refused
+/// or let in without a session; the others resume.
+#[test]
+fn handshakes_are_counted() {
+    for setting in ["required", "preferred"] {
+        let server = server_with_secret(&format!("data-session = \"{setting}\""));
+        let (mut full, mut resumed) = (0, 0);
+        for version in VERSIONS {
+            let mut client = Client::ready(&server, version);
+            for _ in 0..5 {
+                assert_eq!(client.retrieve("RETR secret"), b"secret");
+                client.retrieve("LIST");
+            }
+            client.store("STOR file", b"content");
+            // Before the command.
+            let address = client.passive();
+            let mut data = client.connect(address);
+            data.handshake();
+            client.expect("RETR secret", 150);
+            assert_eq!(data.read_to_end().0, b"secret");
+            data.close();
+            client.expect_reply(226);
+            let address = client.passive();
+            let mut data = TlsClient::new(connect(None, address), &client_config(version));
+            client.expect("RETR secret", 150);
+            data.handshake();
+            data.read_to_end();
+            drop(data);
+            client.reply();
+            full += 2;
+            resumed += 12;
+        }
+        let counted = counters(&server);
+        assert_eq!(counted["handshakes-full"], full, "{setting}");
+        assert_eq!(counted["handshakes-resumed"], resumed, "{setting}");
+    }
+}
+
+/// A client that spends each ticket once, as curl does, is told what helps, and no other.
+#[test]
+fn a_client_that_resumed_before_is_told_what_helps() {
+    let server = server_with_secret("");
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let refused = |client: &mut Client| {
+            let address = client.passive();
+            let mut data = TlsClient::new(connect(None, address), &client_config(version));
+            client.expect("RETR secret", 150);
+            data.handshake();
+            assert_eq!(data.read_to_end().0, b"");
+            client.expect_reply(522).text()
+        };
+        let first = refused(&mut client);
+        assert!(!first.contains("tls-max"), "{first}");
+        assert_eq!(client.retrieve("RETR secret"), b"secret");
+        let second = refused(&mut client);
+        let helps = version == Version::V13;
+        assert_eq!(second.contains("tls-max = \"1.2\""), helps, "{second}");
+    }
+    server.wait_for_log(&["data-connection-refused", "tls=1.3", "advice="]);
+    assert_eq!(server.log().matches("advice=").count(), 1);
 }
 
 #[test]

@@ -105,6 +105,44 @@ fn several_downloads_in_one_run_over_tls_1_3() {
     assert!(back == content(3, 100_000).repeat(8));
 }
 
+/// One run with uploads and downloads after them, as curl does it when nothing is said about
+/// versions. What it is told to do when that fails is what works.
+#[test]
+fn a_download_after_an_upload_fails_with_advice_that_helps() {
+    let transfers = |server: &Server, port| {
+        let original = server.scratch().join("original");
+        fs::write(&original, content(8, 50_000)).unwrap();
+        let (upload, download) = (
+            url(server, port, Family::V4, "copy"),
+            url(server, port, Family::V4, "file"),
+        );
+        fs::write(server.file("file"), content(9, 60_000)).unwrap();
+        let mut command = curl(server, port, Version::V13);
+        // Else its exit status is that of the last transfer alone.
+        command.args(["--tlsv1.2", "--tls-max", "1.3", "--fail-early"]);
+        for _ in 0..3 {
+            command.arg("-T").arg(&original).arg(&upload);
+        }
+        run(command.args([&download; 3]))
+    };
+    for port in [Port::Explicit, Port::Implicit] {
+        let server = Server::start("");
+        let finished = transfers(&server, port);
+        if finished.status.success() {
+            println!("this curl keeps its tickets: nothing to advise");
+        } else {
+            let refusal = server.wait_for_log(&["data-connection-refused", "tls=1.3"]);
+            assert!(refusal.contains("advice=\"tls-max = "), "{refusal}");
+        }
+
+        let server = Server::start("tls-max = \"1.2\"");
+        let back = transfers(&server, port).succeeded_with_bytes();
+        assert!(back == content(9, 60_000).repeat(3));
+        assert!(fs::read(server.file("copy")).unwrap() == content(8, 50_000));
+        server.wait_for_count("tls=1.2 resumed=true result=complete", 6);
+    }
+}
+
 #[test]
 fn an_upload_that_was_cut_is_resumed() {
     for version in VERSIONS {

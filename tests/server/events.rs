@@ -262,7 +262,7 @@ fn data_connections_that_come_to_nothing() {
     client.expect("RETR file", 425);
     let port = address.port();
     expected.push(format!(
-        "notice: no-data-connection port={port} strangers=1"
+        "notice: no-data-connection address=127.0.0.1 port={port} strangers=1"
     ));
     expected.push(ended_as("result=no-connection"));
 
@@ -293,7 +293,8 @@ fn data_connections_that_come_to_nothing() {
     client.expect_reply(522);
     expected.push(
         "warning: data-connection-refused reason=\"it did not resume this session's TLS session, \
-         as data-session = \\\"required\\\" in the configuration demands\""
+         as data-session = \\\"required\\\" in the configuration demands\" tls=1.3 \
+         decided=top-level"
             .to_owned(),
     );
     expected.push(ended_as("result=not-this-session"));

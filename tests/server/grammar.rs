@@ -109,6 +109,10 @@ pub fn check(line: &str) -> Result<(), String> {
         // Where there was a data connection.
         "tls" if event.fields.contains(&"resumed") => has("resumed").is_some(),
         "resumed" => has("tls").is_some(),
+        // Where a connection resumed nothing.
+        "tls" if event.fields.contains(&"decided") => has("decided").is_some(),
+        "decided" => has("tls").is_some(),
+        "advice" => has("advice").is_some(),
         _ => true,
     }));
     let names: Vec<&str> = fields.iter().map(|(name, _)| *name).collect();

@@ -111,7 +111,12 @@ impl Server {
         Server::start_as(top, users, |_| {})
     }
 
-    /// The same, the command changed by `prepare` before it runs.
+    /// A server with one user, after whose keys `tail` stands: more keys, or tables.
+    pub fn start_networks(top: &str, tail: &str) -> Server {
+        Server::start_with(top, &[(USER, &format!("\"full\"\n{tail}"))])
+    }
+
+    /// As [`start_with`](Server::start_with), the command changed by `prepare` before it runs.
     pub fn start_as(
         top: &str,
         users: &[(&str, &str)],

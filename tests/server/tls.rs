@@ -192,6 +192,24 @@ impl TlsClient {
         }
     }
 
+    /// Everything until the end, however it ends.
+    pub fn try_read_to_end(&mut self) -> Vec<u8> {
+        let mut received = Vec::new();
+        let mut buffer = [0; 16 << 10];
+        loop {
+            match self.tls.reader().read(&mut buffer) {
+                Ok(count) if count > 0 => received.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let read = self.tls.read_tls(&mut self.socket);
+                    if read.is_err() || self.tls.process_new_packets().is_err() {
+                        return received;
+                    }
+                }
+                Ok(_) | Err(_) => return received,
+            }
+        }
+    }
+
     fn flush(&mut self) -> std::io::Result<()> {
         let mut wire = Vec::new();
         while self.tls.wants_write() {

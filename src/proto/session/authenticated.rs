@@ -42,10 +42,19 @@ pub(super) enum Endpoint {
 pub(super) enum Prefix {
     /// Nothing.
     None,
-    /// REST: the next transfer starts at this byte.
-    Restart(u64),
+    /// REST and ALLO: what they say about the next transfer.
+    Ahead(Ahead),
     /// RNFR: the next command must be RNTO.
     RenameFrom(VirtualPath),
+}
+
+/// What is known about the next transfer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// REST: it starts at this byte.
+    pub(super) restart: u64,
+    /// ALLO: so many bytes will be sent.
+    pub(super) allocated: Option<u64>,
 }
 
 impl Authenticated {
@@ -120,13 +129,13 @@ impl Authenticated {
                         replace,
                     })
                 }
-                Prefix::None | Prefix::Restart(_) => {
+                Prefix::None | Prefix::Ahead(_) => {
                     self.reply(Reply::bad_sequence("Send RNFR first."))
                 }
             },
 
             Command::Type(representation) => {
-                self.prefix = prefix.restart_only();
+                self.prefix = prefix.ahead_only();
                 self.representation = if representation == Type::Ascii && !policy.ascii {
                     Type::Image
                 } else {
@@ -140,19 +149,25 @@ impl Authenticated {
             Command::Stru(Structure::Other) => {
                 self.reply(Reply::new(504, "This server knows STRU F."))
             }
-            Command::Allo(_) => {
-                self.prefix = prefix.restart_only();
+            Command::Allo(bytes) => {
+                self.prefix = Prefix::Ahead(Ahead {
+                    allocated: Some(bytes),
+                    ..prefix.ahead()
+                });
                 self.reply(Reply::new(202, "No need to reserve room."))
             }
             Command::Rest(offset) => {
-                self.prefix = Prefix::Restart(offset);
+                self.prefix = Prefix::Ahead(Ahead {
+                    restart: offset,
+                    ..prefix.ahead()
+                });
                 self.reply(Reply::with_text(
                     350,
                     format!("The next transfer starts at byte {offset}."),
                 ))
             }
             Command::Pasv => {
-                self.prefix = prefix.restart_only();
+                self.prefix = prefix.ahead_only();
                 if self.extended_only {
                     self.reply(Reply::bad_sequence("EPSV ALL was sent: only EPSV now."))
                 } else if policy.ipv6 {
@@ -162,15 +177,15 @@ impl Authenticated {
                 }
             }
             Command::Epsv(protocol) => {
-                self.prefix = prefix.restart_only();
+                self.prefix = prefix.ahead_only();
                 self.extended_passive(protocol, policy)
             }
             Command::Port(address) => {
-                self.prefix = prefix.restart_only();
+                self.prefix = prefix.ahead_only();
                 self.active(Some(address), false, policy)
             }
             Command::Eprt(address) => {
-                self.prefix = prefix.restart_only();
+                self.prefix = prefix.ahead_only();
                 self.active(address, true, policy)
             }
 
@@ -218,7 +233,7 @@ impl Authenticated {
     pub(super) fn forget(&mut self, error: CommandError) {
         let prefix = std::mem::replace(&mut self.prefix, Prefix::None);
         self.prefix = match error {
-            CommandError::Unknown | CommandError::NotImplemented => prefix.restart_only(),
+            CommandError::Unknown | CommandError::NotImplemented => prefix.ahead_only(),
             CommandError::Syntax(_) | CommandError::Parameter(_) | CommandError::TooLong => {
                 Prefix::None
             }
@@ -335,6 +350,7 @@ impl Authenticated {
                     append: session.rights.allow(Right::Append),
                 },
                 ascii: session.representation == Type::Ascii,
+                allocated: prefix.ahead().allocated,
             })
         })
     }
@@ -450,21 +466,26 @@ impl Authenticated {
     /// Where REST said to start. RFC 3659 section 5.3 counts translated bytes in TYPE A, which
     /// no client means; RFC 1123 section 4.1.3.4 has 555 where REST and TYPE do not go together.
     pub(super) fn restart_offset(&self, prefix: &Prefix) -> Result<u64, Reply> {
-        match prefix {
-            Prefix::Restart(offset) if *offset > 0 && self.representation == Type::Ascii => {
-                Err(Reply::new(555, "REST needs TYPE I."))
-            }
-            Prefix::Restart(offset) => Ok(*offset),
-            Prefix::None | Prefix::RenameFrom(_) => Ok(0),
+        match prefix.ahead().restart {
+            1.. if self.representation == Type::Ascii => Err(Reply::new(555, "REST needs TYPE I.")),
+            offset => Ok(offset),
         }
     }
 }
 
 impl Prefix {
-    /// What is left of it after a command that REST survives and RNFR does not.
-    fn restart_only(self) -> Prefix {
+    /// What REST and ALLO said.
+    pub(super) fn ahead(&self) -> Ahead {
         match self {
-            Prefix::Restart(offset) => Prefix::Restart(offset),
+            Prefix::Ahead(ahead) => *ahead,
+            Prefix::None | Prefix::RenameFrom(_) => Ahead::default(),
+        }
+    }
+
+    /// What is left of it after a command that REST and ALLO survive and RNFR does not.
+    fn ahead_only(self) -> Prefix {
+        match self {
+            Prefix::Ahead(ahead) => Prefix::Ahead(ahead),
             Prefix::None | Prefix::RenameFrom(_) => Prefix::None,
         }
     }

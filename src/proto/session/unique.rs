@@ -13,6 +13,7 @@ pub struct Unique {
     session: Authenticated,
     endpoint: Endpoint,
     protection: DataProtection,
+    allocated: Option<u64>,
 }
 
 impl Unique {
@@ -41,6 +42,7 @@ impl Unique {
                 append: false,
             },
             ascii: self.session.representation == Type::Ascii,
+            allocated: self.allocated,
         };
         Step::Perform(Work::Transfer(
             Transfer::new(self.session, task, self.endpoint, self.protection).under_name(name),
@@ -63,6 +65,7 @@ impl Authenticated {
                 session: self,
                 endpoint,
                 protection,
+                allocated: prefix.ahead().allocated,
             })),
             Err(reply) => self.reply(reply),
         }

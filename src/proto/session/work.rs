@@ -397,6 +397,8 @@ pub enum TransferTask {
         request: StoreRequest,
         /// Translate line ends.
         ascii: bool,
+        /// How many bytes ALLO said that there will be.
+        allocated: Option<u64>,
     },
     /// LIST, NLST and MLSD.
     List {
