@@ -14,14 +14,15 @@ use getopts::{Matches, Options};
 use crate::auth::{self, Hashing};
 use crate::config::fixed::Fixed;
 use crate::config::value::LogTarget;
+use crate::config::Config;
 use crate::counters::Counters;
-use crate::daemon::{self, Started};
+use crate::daemon::{self, Started, State};
 use crate::limits::Limits;
 use crate::log::{Level, Log};
 use crate::pi::Service;
 use crate::proto::command::Password;
 use crate::server::{self, Origin};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Own, Settings, SettingsError};
 use crate::signals::{Signals, Stopper};
 
 /// Where the configuration is when `-f` does not say.
@@ -170,7 +171,7 @@ fn start(arguments: &[OsString]) -> Result<(), StartError> {
 
 /// `-t`: everything that a start would check, without binding, making or keeping anything.
 fn check(file: &Path) -> Result<(), StartError> {
-    let settings = load(file)?;
+    let mut settings = load(file)?;
     let account = prepare::account(&settings.config, file)?;
     let ceilings = prepare::limits(&settings.config)?;
     prepare::state_directory(&settings.config, account.as_ref(), true)?;
@@ -184,17 +185,42 @@ fn check(file: &Path) -> Result<(), StartError> {
             file.display()
         );
     }
+    let own = own_certificate(&settings.config);
+    if settings.config.certificate.is_empty() {
+        match own
+            .kept()
+            .map_err(|error| StartError::new(Exit::Config, error))?
+        {
+            Some(kept) => settings.certificates = Arc::new(kept),
+            None => print("certificate: none yet, the start makes one")?,
+        }
+    }
+    for shown in settings.certificates.each() {
+        print(&format!("certificate: {shown}"))?;
+    }
+    for (file, doubt) in settings.certificates.doubts() {
+        let _ = writeln!(io::stderr(), "ftpsd: warning: {}: {doubt}", file.display());
+    }
     print("The configuration is good.")
 }
 
+/// The certificate for a configuration that names none.
+fn own_certificate(config: &Config) -> Own {
+    let state = State::new(config.state_dir.as_deref());
+    let listening = config.listen.iter().chain(&config.listen_implicit);
+    Own::new(state, listening.map(|address| address.0.ip()))
+}
+
+fn settings_error(error: SettingsError) -> StartError {
+    let exit = match error {
+        SettingsError::Config(_) | SettingsError::Certificate(_) => Exit::Config,
+        SettingsError::Tls(_) => Exit::Unavailable,
+    };
+    StartError::new(exit, error)
+}
+
 fn load(file: &Path) -> Result<Settings, StartError> {
-    Settings::load(file).map_err(|error| {
-        let exit = match error {
-            SettingsError::Config(_) | SettingsError::Certificate(_) => Exit::Config,
-            SettingsError::Tls(_) => Exit::Unavailable,
-        };
-        StartError::new(exit, error)
-    })
+    Settings::load(file).map_err(settings_error)
 }
 
 fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
@@ -203,7 +229,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     if let Place::Background { .. } = place {
         daemon::leave();
     }
-    let settings = load(&file)?;
+    let mut settings = load(&file)?;
     let foreground = matches!(place, Place::Foreground);
     let log = open_log(settings.config.log.as_ref(), foreground)?;
     log_panics(log.clone());
@@ -216,6 +242,9 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     let (stopper, stop) = Stopper::new().map_err(os)?;
     prepare::relinquish(account.as_ref())?;
     prepare::warn_of_reload(&log, &settings.config, &file);
+    let mut own = own_certificate(&settings.config);
+    settings.complete(&mut own, &log).map_err(settings_error)?;
+    settings.announce(&log);
     for listener in &listeners {
         let address = listener.address().map_err(os)?;
         log.event(Level::Notice, "listening")
@@ -227,6 +256,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     let origin = Origin {
         file,
         fixed: Fixed::of(&settings.config),
+        own,
     };
     let service = Arc::new(Service {
         limits: Limits::new(settings.config.workers.0),
@@ -236,7 +266,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
         stop,
         log,
     });
-    server::run(listeners, service, &origin, stopper, signals, || {
+    server::run(listeners, service, origin, stopper, signals, || {
         if let Some(pid_file) = &mut pid_file {
             pid_file.write()?;
         }

@@ -89,7 +89,7 @@ pub struct Config {
     pub drain_timeout: Millis,
     /// A file with names and password hashes.
     pub users_file: Option<PathBuf>,
-    /// Certificate chains with their keys.
+    /// Certificate chains with their keys; without one the server makes its own.
     #[serde(default)]
     pub certificate: Vec<Certificate>,
     /// The accounts.
@@ -310,12 +310,6 @@ impl Config {
                 "nothing to listen on: expected listen = [\"0.0.0.0:21\"] or listen-implicit = \
                  [\"0.0.0.0:990\"]"
                     .to_owned(),
-            ));
-        }
-        if self.certificate.is_empty() {
-            return Err((
-                None,
-                "no certificate: expected [[certificate]] with chain and key".to_owned(),
             ));
         }
         if let Some(account) = &self.account {

@@ -18,7 +18,7 @@ use crate::log::Level;
 use crate::pi::{Port, Service};
 use crate::pool::Pool;
 use crate::proto::hostport;
-use crate::settings::Settings;
+use crate::settings::{Own, Settings};
 use crate::signals::{Signals, Stopper};
 use crate::wait::{self, Deadline};
 
@@ -109,6 +109,8 @@ pub struct Origin {
     pub file: PathBuf,
     /// The keys for the start as they were then.
     pub fixed: Fixed,
+    /// The certificate for a configuration that names none.
+    pub own: Own,
 }
 
 /// Serves until SIGTERM or SIGINT, then lets transfers finish for `drain-timeout`; a second
@@ -120,7 +122,7 @@ pub struct Origin {
 pub fn run(
     listeners: Vec<Listener>,
     service: Arc<Service>,
-    origin: &Origin,
+    mut origin: Origin,
     mut stopper: Stopper,
     mut signals: Signals,
     ready: impl FnOnce() -> io::Result<()>,
@@ -131,7 +133,7 @@ pub fn run(
     let mut paused = None;
     while !signals.take_terminate() {
         if signals.take_reload() {
-            reload(&service, origin);
+            reload(&service, &mut origin);
         }
         if signals.take_report() {
             report(&service);
@@ -169,8 +171,12 @@ pub fn run(
 }
 
 /// Reads the configuration again. All of it is checked before any of it is in force.
-fn reload(service: &Service, origin: &Origin) {
-    let settings = match Settings::load(&origin.file) {
+fn reload(service: &Service, origin: &mut Origin) {
+    let loaded = Settings::load(&origin.file).and_then(|mut settings| {
+        settings.complete(&mut origin.own, &service.log)?;
+        Ok(settings)
+    });
+    let settings = match loaded {
         Ok(settings) => settings,
         Err(error) => {
             service
@@ -188,6 +194,7 @@ fn reload(service: &Service, origin: &Origin) {
             .field("key", key)
             .send();
     }
+    settings.announce(&service.log);
     service.exchange(settings);
     service.log.event(Level::Notice, "reloaded").send();
 }

@@ -1,11 +1,17 @@
 //! What SIGHUP exchanges as a whole: the configuration, the accounts and the certificates.
 
+mod own;
+
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::auth::Accounts;
 use crate::config::{Config, ConfigError};
+use crate::log::{Level, Log};
 use crate::tls::{CertificateError, Certificates, Tls};
+
+pub use own::Own;
 
 /// A configuration with everything that it names read and checked. A session keeps those that it
 /// began with.
@@ -15,7 +21,9 @@ pub struct Settings {
     pub config: Config,
     /// Who may log in.
     pub accounts: Accounts,
-    /// Certificates and TLS settings.
+    /// What clients are shown.
+    pub certificates: Arc<Certificates>,
+    /// TLS settings with these certificates.
     pub tls: Tls,
 }
 
@@ -54,10 +62,44 @@ impl Settings {
             .iter()
             .map(|pair| (pair.chain.as_path(), pair.key.as_path()));
         let certificates = Certificates::load(pairs).map_err(SettingsError::Certificate)?;
+        let certificates = Arc::new(certificates);
         Ok(Settings {
             accounts: Accounts::new(&config.user),
-            tls: Tls::new(certificates).map_err(SettingsError::Tls)?,
+            tls: Tls::new(Arc::clone(&certificates)).map_err(SettingsError::Tls)?,
+            certificates,
             config,
         })
+    }
+
+    /// Takes the server's own certificate where the configuration names none. For the account
+    /// that it belongs to, so not before root was given up.
+    ///
+    /// # Errors
+    /// When it cannot be used or made.
+    pub fn complete(&mut self, own: &mut Own, log: &Log) -> Result<(), SettingsError> {
+        if self.config.certificate.is_empty() {
+            self.certificates = own.obtain(log).map_err(SettingsError::Certificate)?;
+            self.tls = Tls::new(Arc::clone(&self.certificates)).map_err(SettingsError::Tls)?;
+        }
+        Ok(())
+    }
+
+    /// Logs what clients are shown, and what is doubtful about it.
+    pub fn announce(&self, log: &Log) {
+        for shown in self.certificates.each() {
+            let file = shown.file.as_deref().unwrap_or(Path::new("none"));
+            log.event(Level::Notice, "certificate")
+                .bytes("file", file.as_os_str().as_encoded_bytes())
+                .bytes("names", shown.about.names().as_bytes())
+                .field("fingerprint", &shown.fingerprint)
+                .field("until", shown.about.end())
+                .send();
+        }
+        for (file, doubt) in self.certificates.doubts() {
+            log.event(Level::Warning, "certificate-doubtful")
+                .bytes("file", file.as_os_str().as_encoded_bytes())
+                .bytes("error", doubt.as_bytes())
+                .send();
+        }
     }
 }

@@ -7,7 +7,9 @@
 
 mod binding;
 mod certificate;
+mod generated;
 mod stream;
+pub mod x509;
 
 use std::sync::Arc;
 
@@ -15,7 +17,8 @@ use rustls::server::{NoServerSessionStorage, ServerConfig};
 use rustls::CipherSuite;
 
 pub use binding::{Binding, DataSettings};
-pub use certificate::{CertificateError, Certificates};
+pub use certificate::{CertificateError, Certificates, Shown};
+pub use generated::{addresses_of_device, make as make_certificate};
 pub use stream::{Progress, Received, TlsError, TlsStream};
 
 /// The server's TLS settings, shared by all sessions.
@@ -30,7 +33,7 @@ impl Tls {
     ///
     /// # Errors
     /// What rustls says of its own algorithms; it does not happen with the ones built in.
-    pub fn new(certificates: Certificates) -> Result<Tls, rustls::Error> {
+    pub fn new(certificates: impl Into<Arc<Certificates>>) -> Result<Tls, rustls::Error> {
         let mut provider = rustls::crypto::ring::default_provider();
         provider
             .cipher_suites
@@ -38,7 +41,7 @@ impl Tls {
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(certificates));
+            .with_cert_resolver(certificates.into());
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ignore_client_order = true;
         // Early data could be replayed, and half-RTT data would answer before the client has

@@ -118,10 +118,6 @@ fn broken_toml_has_a_place() {
 #[test]
 fn what_is_missing_is_named() {
     check(
-        "listen = [\"127.0.0.1:2121\"]\n",
-        "f.toml: no certificate: expected [[certificate]] with chain and key",
-    );
-    check(
         &GOOD.replace("listen = [\"127.0.0.1:2121\"]\n", ""),
         "f.toml: nothing to listen on: expected listen = [\"0.0.0.0:21\"] or listen-implicit = \
          [\"0.0.0.0:990\"]",
