@@ -12,6 +12,7 @@ use std::sync::{Arc, RwLock};
 use getopts::{Matches, Options};
 
 use crate::auth::{self, Hashing};
+use crate::clock::Clock;
 use crate::config::fixed::Fixed;
 use crate::config::value::LogTarget;
 use crate::config::Config;
@@ -201,6 +202,18 @@ fn check(file: &Path) -> Result<(), StartError> {
     for (file, doubt) in settings.certificates.doubts() {
         let _ = writeln!(io::stderr(), "ftpsd: warning: {}: {doubt}", file.display());
     }
+    let clock = Clock::new(State::new(settings.config.state_dir.as_deref()));
+    for (file, days) in settings.expiring(clock.now()) {
+        let end = match days {
+            0.. => format!("ends in {days} days"),
+            _ => "has ended".to_owned(),
+        };
+        let _ = writeln!(
+            io::stderr(),
+            "ftpsd: warning: {}: this certificate {end}",
+            file.display()
+        );
+    }
     print("The configuration is good.")
 }
 
@@ -245,6 +258,9 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     let mut own = own_certificate(&settings.config);
     settings.complete(&mut own, &log).map_err(settings_error)?;
     settings.announce(&log);
+    let clock = Clock::new(State::new(settings.config.state_dir.as_deref()));
+    clock.report(&log);
+    settings.warn_of_expiry(&log, clock.now());
     for listener in &listeners {
         let address = listener.address().map_err(os)?;
         log.event(Level::Notice, "listening")
@@ -257,6 +273,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
         file,
         fixed: Fixed::of(&settings.config),
         own,
+        clock,
     };
     let service = Arc::new(Service {
         limits: Limits::new(settings.config.workers.0),

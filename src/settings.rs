@@ -13,6 +13,9 @@ use crate::tls::{CertificateError, Certificates, Tls};
 
 pub use own::Own;
 
+/// How many days before its end a certificate is warned of.
+const DAYS_AHEAD: i64 = 30;
+
 /// A configuration with everything that it names read and checked. A session keeps those that it
 /// began with.
 #[derive(Debug)]
@@ -82,6 +85,29 @@ impl Settings {
             self.tls = Tls::new(Arc::clone(&self.certificates)).map_err(SettingsError::Tls)?;
         }
         Ok(())
+    }
+
+    /// Logs which certificates end within the next 30 days or have ended; all of them are served.
+    /// `now` is in seconds since 1970; without it nothing can be said.
+    pub fn warn_of_expiry(&self, log: &Log, now: Option<i64>) {
+        for (file, days) in self.expiring(now) {
+            log.event(Level::Warning, "certificate-expires")
+                .bytes("file", file.as_os_str().as_encoded_bytes())
+                .field("days", days)
+                .send();
+        }
+    }
+
+    /// Those certificates by their files, with the whole days that are left; fewer than 0 for one
+    /// that has ended.
+    pub fn expiring(&self, now: Option<i64>) -> impl Iterator<Item = (&Path, i64)> {
+        self.certificates
+            .each()
+            .filter_map(move |shown| {
+                let days = shown.about.days_left(now?);
+                Some((shown.file.as_deref().unwrap_or(Path::new("none")), days))
+            })
+            .filter(|(_, days)| *days < DAYS_AHEAD)
     }
 
     /// Logs what clients are shown, and what is doubtful about it.

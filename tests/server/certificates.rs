@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{digest, SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use time::{Duration, OffsetDateTime};
 
 use crate::client::Client;
 use crate::harness::{ftpsd, Family, Port, Server, USER};
@@ -226,4 +228,80 @@ fn a_reload_may_take_the_named_certificate_away() {
     edit(&server, without);
     reload(&server);
     assert_eq!(shown(&server), own);
+}
+
+/// A certificate with its key that ends in `days`.
+fn ending(days: i64) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = OffsetDateTime::UNIX_EPOCH;
+    // And an hour, so that the test has time.
+    params.not_after = OffsetDateTime::now_utc() + Duration::hours(days * 24 + 1);
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+fn install(server: &Server, (chain, key): &(String, String)) {
+    fs::write(path(server, "chain.pem"), chain).unwrap();
+    fs::write(path(server, "key.pem"), key).unwrap();
+}
+
+#[test]
+fn the_end_of_a_certificate_is_warned_of() {
+    let server = Server::start("");
+    assert!(!server.log().contains("certificate-expires"));
+    for (days, said) in [(31, None), (29, Some(29)), (0, Some(0)), (-3, Some(-3))] {
+        install(&server, &ending(days));
+        let before = server.log().len();
+        reload(&server);
+        let log = server.log().split_off(before);
+        let finished = check(&server);
+        assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+        match said {
+            Some(days) => {
+                let line = format!("chain.pem days={days}\n");
+                assert!(log.contains("warning: certificate-expires file="), "{log}");
+                assert!(log.contains(&line), "{log}");
+                let words = [format!("in {days} days"), "has ended".to_owned()];
+                let word = &words[usize::from(days < 0)];
+                assert!(finished.stderr.contains(word), "{}", finished.stderr);
+            }
+            None => {
+                assert!(!log.contains("certificate-expires"), "{log}");
+                assert!(!finished.stderr.contains(" end"), "{}", finished.stderr);
+            }
+        }
+        // Even the one that has ended is served.
+        shown(&server);
+    }
+}
+
+#[test]
+fn a_clock_that_is_behind_says_nothing_of_certificates() {
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path().join("state");
+    let top = format!("state-dir = {state:?}");
+    let expired = |text: String| {
+        let (_, chain) = text.split_once("chain = \"").unwrap();
+        let chain = Path::new(chain.split_once('"').unwrap().0);
+        let (certificate, key) = ending(-3);
+        fs::write(chain, certificate).unwrap();
+        fs::write(chain.with_file_name("key.pem"), key).unwrap();
+        text
+    };
+    let mut server = start(&top, expired);
+    server.wait_for_log(&["warning: certificate-expires", "days=-3"]);
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    let seen = fs::read_to_string(state.join("last-seen")).unwrap();
+    let seen: i64 = seen.trim_end().parse().unwrap();
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    assert!((now - 120..=now).contains(&seen), "{seen}, {now}");
+    // Later than the clock will be.
+    let later = seen + 100_000;
+    fs::write(state.join("last-seen"), format!("{later}\n")).unwrap();
+    let server = start(&top, expired);
+    server.wait_for_log(&["warning: clock-behind", &format!("earliest={later}")]);
+    shown(&server);
+    reload(&server);
+    assert!(!server.log().contains("certificate-expires"));
 }
