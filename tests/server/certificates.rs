@@ -1,18 +1,21 @@
-//! The server's certificates: its own, those that are named, and what is wrong with them.
+//! The server's certificates: its own and those that are named, their ends and renewals.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{digest, SHA256};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 use time::{Duration, OffsetDateTime};
 
 use crate::client::Client;
+use crate::content::content;
 use crate::harness::{ftpsd, Family, Port, Server, USER};
 use crate::programs::{run, Finished};
 use crate::reload::{edit, path, reload};
@@ -73,6 +76,16 @@ fn shown_to(
     version: Version,
     schemes: &[SignatureScheme],
 ) -> Result<String, String> {
+    shown_with(server, version, schemes, |_| true)
+}
+
+/// The same for a client that has these cipher suites alone.
+fn shown_with(
+    server: &Server,
+    version: Version,
+    schemes: &[SignatureScheme],
+    suites: fn(&str) -> bool,
+) -> Result<String, String> {
     let witness = Arc::new(Witness {
         schemes: schemes.to_vec(),
         seen: Mutex::default(),
@@ -81,8 +94,11 @@ fn shown_to(
         Version::V12 => [&rustls::version::TLS12],
         Version::V13 => [&rustls::version::TLS13],
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider
+        .cipher_suites
+        .retain(|it| suites(it.suite().as_str().unwrap()));
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&versions)
         .unwrap()
         .dangerous()
@@ -96,7 +112,7 @@ fn shown_to(
     Ok(fingerprint(seen.as_deref().unwrap()))
 }
 
-fn shown(server: &Server) -> String {
+pub fn shown(server: &Server) -> String {
     let [first, second] = VERSIONS.map(|version| shown_to(server, version, &[ECDSA_P256]).unwrap());
     assert_eq!(first, second);
     first
@@ -109,7 +125,7 @@ fn fingerprint(der: &[u8]) -> String {
 }
 
 /// A server whose configuration was changed before it read it.
-fn start(top: &str, change: impl FnOnce(String) -> String) -> Server {
+pub fn start(top: &str, change: impl FnOnce(String) -> String) -> Server {
     Server::start_as(top, &[(USER, "\"full\"")], |command| {
         let file = PathBuf::from(command.get_args().last().unwrap());
         let text = fs::read_to_string(&file).unwrap();
@@ -118,7 +134,7 @@ fn start(top: &str, change: impl FnOnce(String) -> String) -> Server {
 }
 
 /// Takes all tables of certificates out.
-fn without(text: String) -> String {
+pub fn without(text: String) -> String {
     let (before, rest) = text.split_once("[[certificate]]").unwrap();
     let (_, users) = rest.split_once("[[user]]").unwrap();
     format!("{before}[[user]]{users}")
@@ -128,7 +144,7 @@ fn text(finished: &Finished) -> String {
     String::from_utf8_lossy(&finished.stdout).into_owned()
 }
 
-fn check(server: &Server) -> Finished {
+pub fn check(server: &Server) -> Finished {
     let mut command = ftpsd();
     command.arg("-t").arg("-f").arg(path(server, "ftpsd.toml"));
     run(&mut command)
@@ -240,7 +256,7 @@ fn ending(days: i64) -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-fn install(server: &Server, (chain, key): &(String, String)) {
+pub fn install(server: &Server, (chain, key): &(String, String)) {
     fs::write(path(server, "chain.pem"), chain).unwrap();
     fs::write(path(server, "key.pem"), key).unwrap();
 }
@@ -304,4 +320,152 @@ fn a_clock_that_is_behind_says_nothing_of_certificates() {
     shown(&server);
     reload(&server);
     assert!(!server.log().contains("certificate-expires"));
+}
+
+pub fn key(name: &str) -> String {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/keys");
+    fs::read_to_string(file.join(format!("{name}.pem"))).unwrap()
+}
+
+/// A certificate for one of the keys beside this file, which are of no use elsewhere.
+pub fn certificate_of(kind: &str) -> String {
+    let pair = KeyPair::from_pem(&key(&format!("{kind}.pkcs8"))).unwrap();
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.self_signed(&pair).unwrap().pem()
+}
+
+pub fn fingerprint_of(pem: &str) -> String {
+    fingerprint(&CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+}
+
+const RSA: [SignatureScheme; 2] = [
+    SignatureScheme::RSA_PSS_SHA256,
+    SignatureScheme::RSA_PKCS1_SHA256,
+];
+const ECDSA: [SignatureScheme; 2] = [ECDSA_P256, SignatureScheme::ECDSA_NISTP384_SHA384];
+
+#[test]
+fn every_kind_and_encoding_of_key_is_served() {
+    let server = Server::start("");
+    for (name, schemes) in [
+        ("rsa2048.pkcs1", &RSA[..]),
+        ("rsa2048.pkcs8", &RSA),
+        ("rsa3072.pkcs8", &RSA),
+        ("rsa4096.pkcs1", &RSA),
+        ("rsa4096.pkcs8", &RSA),
+        ("p256.sec1", &ECDSA),
+        ("p256.parameters", &ECDSA),
+        ("p256.pkcs8", &ECDSA),
+        ("p384.sec1", &ECDSA),
+        ("p384.pkcs8", &ECDSA),
+        ("ed25519.pkcs8", &[SignatureScheme::ED25519]),
+    ] {
+        let chain = certificate_of(name.split('.').next().unwrap());
+        // Lines of other tools do no harm, nor does CRLF.
+        let key = format!("Bag Attributes\n{}", key(name)).replace('\n', "\r\n");
+        install(&server, &(chain.clone(), key));
+        reload(&server);
+        for version in VERSIONS {
+            let seen = shown_to(&server, version, schemes);
+            assert_eq!(seen, Ok(fingerprint_of(&chain)), "{name} {version:?}");
+        }
+        // In one file too.
+        let both = format!("{}{chain}", self::key(name));
+        install(&server, &(both.clone(), both));
+        reload(&server);
+    }
+    assert!(!server.log().contains("reload-failed"));
+}
+
+#[test]
+fn each_client_is_shown_a_certificate_that_it_can_check() {
+    let (ecdsa, rsa) = (certificate_of("p256"), certificate_of("rsa2048"));
+    let server = Server::start("");
+    let both = [ECDSA, RSA].concat();
+    for order in [["p256", "rsa2048"], ["rsa2048", "p256"]] {
+        let mut tables = String::new();
+        for kind in order {
+            let [chain, private] =
+                ["chain", "key"].map(|what| path(&server, &format!("{kind}-{what}.pem")));
+            fs::write(&chain, if kind == "p256" { &ecdsa } else { &rsa }).unwrap();
+            fs::write(&private, key(&format!("{kind}.pkcs8"))).unwrap();
+            tables.push_str(&format!(
+                "[[certificate]]\nchain = {chain:?}\nkey = {private:?}\n"
+            ));
+        }
+        edit(&server, |text| {
+            let (before, rest) = text.split_once("[[certificate]]").unwrap();
+            let (_, users) = rest.split_once("[[user]]").unwrap();
+            format!("{before}{tables}[[user]]{users}")
+        });
+        reload(&server);
+        let (ecdsa, rsa) = (Ok(fingerprint_of(&ecdsa)), Ok(fingerprint_of(&rsa)));
+        let first = if order[0] == "p256" { &ecdsa } else { &rsa };
+        for version in VERSIONS {
+            let seen = |schemes: &[SignatureScheme]| shown_to(&server, version, schemes);
+            assert_eq!(seen(&ECDSA), ecdsa, "{version:?}");
+            assert_eq!(seen(&RSA), rsa, "{version:?}");
+            assert_eq!(&seen(&both), first, "{version:?}");
+            assert!(seen(&[SignatureScheme::ED25519]).is_err());
+        }
+        // In TLS 1.2 the cipher suite has a say too.
+        let only = |suites| shown_with(&server, Version::V12, &both, suites);
+        assert_eq!(only(|name| name.contains("_RSA_")), rsa);
+        assert_eq!(only(|name| name.contains("_ECDSA_")), ecdsa);
+    }
+}
+
+const SESSIONS: usize = 16;
+const RENEWALS: usize = 12;
+
+#[test]
+fn a_certificate_is_renewed_under_load() {
+    let server = Server::start("workers = 32");
+    let done = AtomicBool::new(false);
+    let begun = Barrier::new(SESSIONS + 1);
+    std::thread::scope(|scope| {
+        for number in 0..SESSIONS {
+            let mut client = Client::ready(&server, VERSIONS[number % 2]);
+            let (done, begun) = (&done, &begun);
+            scope.spawn(move || {
+                let bytes = content(number as u64, 300_000);
+                // One upload begins before the first renewal and ends after the last.
+                let mut spanning = client.start_transfer(format!("STOR {number}"));
+                spanning.send(&bytes[..100_000]);
+                begun.wait();
+                if number % 4 < 2 {
+                    while !done.load(Ordering::Relaxed) {
+                        spanning.send(b"x");
+                        std::thread::yield_now();
+                    }
+                }
+                spanning.send(&bytes[100_000..]);
+                spanning.close();
+                client.expect_reply(226);
+                loop {
+                    // Downloads bring the tickets that TLS 1.3 spends.
+                    assert!(client
+                        .retrieve(format!("RETR {number}"))
+                        .ends_with(&bytes[100_000..]));
+                    if done.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+                client.expect("QUIT", 221);
+            });
+        }
+        begun.wait();
+        let mut seen = vec![shown(&server)];
+        for round in 0..RENEWALS {
+            let renewed = ending(100 + round as i64);
+            install(&server, &renewed);
+            reload(&server);
+            let now = shown(&server);
+            assert_eq!(now, fingerprint_of(&renewed.0));
+            assert!(!seen.contains(&now));
+            seen.push(now);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    server.wait_for_count("reason=quit", SESSIONS);
 }

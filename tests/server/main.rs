@@ -25,6 +25,7 @@ mod abort;
 mod active;
 mod binding;
 mod ceilings;
+mod certificate_mistakes;
 mod certificates;
 mod clear_text;
 mod commands;
