@@ -256,9 +256,11 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     prepare::relinquish(account.as_ref())?;
     prepare::warn_of_reload(&log, &settings.config, &file);
     let mut own = own_certificate(&settings.config);
-    settings.complete(&mut own, &log).map_err(settings_error)?;
-    settings.announce(&log);
     let clock = Clock::new(State::new(settings.config.state_dir.as_deref()));
+    settings
+        .complete(&mut own, clock.earliest(), &log)
+        .map_err(settings_error)?;
+    settings.announce(&log);
     clock.report(&log);
     settings.warn_of_expiry(&log, clock.now());
     for listener in &listeners {

@@ -50,6 +50,11 @@ impl Clock {
         (now >= self.earliest).then_some(now)
     }
 
+    /// The earliest time that it can be, in seconds since 1970.
+    pub fn earliest(&self) -> i64 {
+        self.earliest
+    }
+
     /// Says once that the clock is not believed.
     pub fn report(&self, log: &Log) {
         if self.now().is_none() {

@@ -247,7 +247,7 @@ impl DataEndpoint {
 
     /// The data connection, if it is this client's: in clear text that is all there is to know,
     /// and over TLS its handshake must be complete and have resumed the session of this control
-    /// connection. `Ok(None)` while it is under way; [`interest`](Self::interest) says what it
+    /// connection, or presented the same client certificate. `Ok(None)` while it is under way; [`interest`](Self::interest) says what it
     /// waits for.
     ///
     /// # Errors
@@ -256,7 +256,10 @@ impl DataEndpoint {
         match self.arrived.take() {
             Some(Arrived::Clear(socket, plain)) => Ok(Some(DataConnection::clear(socket, plain))),
             Some(Arrived::Secured(_, Handshake::Failed(error))) => Err(Refused::Handshake(error)),
-            Some(Arrived::Secured(stream, Handshake::Done)) if stream.is_resumed() => {
+            Some(Arrived::Secured(stream, Handshake::Done))
+                if stream.is_resumed()
+                    || self.settings.is_client(stream.client_certificate_der()) =>
+            {
                 Ok(Some(DataConnection::secured(stream)))
             }
             Some(Arrived::Secured(stream, Handshake::Done)) => match policy {

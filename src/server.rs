@@ -187,7 +187,7 @@ pub fn run(
 /// Reads the configuration again. All of it is checked before any of it is in force.
 fn reload(service: &Service, origin: &mut Origin) {
     let loaded = Settings::load(&origin.file).and_then(|mut settings| {
-        settings.complete(&mut origin.own, &service.log)?;
+        settings.complete(&mut origin.own, origin.clock.earliest(), &service.log)?;
         Ok(settings)
     });
     let settings = match loaded {

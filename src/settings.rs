@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::auth::Accounts;
-use crate::config::{Config, ConfigError};
+use crate::config::{ClientCertificates, Config, ConfigError};
 use crate::log::{Level, Log};
-use crate::tls::{CertificateError, Certificates, Tls};
+use crate::tls::{CertificateError, Certificates, Clients, Tls};
 
 pub use own::Own;
 
@@ -26,6 +26,8 @@ pub struct Settings {
     pub accounts: Accounts,
     /// What clients are shown.
     pub certificates: Arc<Certificates>,
+    /// Whose certificates are accepted.
+    pub clients: Clients,
     /// TLS settings with these certificates.
     pub tls: Tls,
 }
@@ -66,24 +68,39 @@ impl Settings {
             .map(|pair| (pair.chain.as_path(), pair.key.as_path()));
         let certificates = Certificates::load(pairs).map_err(SettingsError::Certificate)?;
         let certificates = Arc::new(certificates);
+        let required = config.client_certificates == ClientCertificates::Required;
+        let clients = match &config.client_ca {
+            Some(file) => Clients::load(file, required).map_err(SettingsError::Certificate)?,
+            None => Clients::unasked(),
+        };
+        let tls = Tls::with_clients(Arc::clone(&certificates), &clients, i64::MIN);
         Ok(Settings {
             accounts: Accounts::new(&config.user),
-            tls: Tls::new(Arc::clone(&certificates)).map_err(SettingsError::Tls)?,
+            tls: tls.map_err(SettingsError::Tls)?,
             certificates,
+            clients,
             config,
         })
     }
 
-    /// Takes the server's own certificate where the configuration names none. For the account
+    /// Takes the server's own certificate where the configuration names none, and judges those of
+    /// clients at no earlier time than `earliest`, in seconds since 1970. For the account
     /// that it belongs to, so not before root was given up.
     ///
     /// # Errors
     /// When it cannot be used or made.
-    pub fn complete(&mut self, own: &mut Own, log: &Log) -> Result<(), SettingsError> {
+    pub fn complete(
+        &mut self,
+        own: &mut Own,
+        earliest: i64,
+        log: &Log,
+    ) -> Result<(), SettingsError> {
         if self.config.certificate.is_empty() {
             self.certificates = own.obtain(log).map_err(SettingsError::Certificate)?;
-            self.tls = Tls::new(Arc::clone(&self.certificates)).map_err(SettingsError::Tls)?;
         }
+        let certificates = Arc::clone(&self.certificates);
+        self.tls =
+            Tls::with_clients(certificates, &self.clients, earliest).map_err(SettingsError::Tls)?;
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 
 mod binding;
 mod certificate;
+mod client;
 mod generated;
 mod stream;
 pub mod x509;
@@ -18,6 +19,7 @@ use rustls::CipherSuite;
 
 pub use binding::{Binding, DataSettings};
 pub use certificate::{CertificateError, Certificates, Shown};
+pub use client::{ClientCertificate, Clients};
 pub use generated::{addresses_of_device, make as make_certificate};
 pub use stream::{Progress, Received, TlsError, TlsStream};
 
@@ -34,16 +36,30 @@ impl Tls {
     /// # Errors
     /// What rustls says of its own algorithms; it does not happen with the ones built in.
     pub fn new(certificates: impl Into<Arc<Certificates>>) -> Result<Tls, rustls::Error> {
+        Tls::with_clients(certificates, &Clients::unasked(), i64::MIN)
+    }
+
+    /// The same that ask clients for certificates, which are judged at no earlier time than
+    /// `earliest`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_clients(
+        certificates: impl Into<Arc<Certificates>>,
+        clients: &Clients,
+        earliest: i64,
+    ) -> Result<Tls, rustls::Error> {
         let mut provider = rustls::crypto::ring::default_provider();
         provider
             .cipher_suites
             .sort_by_key(|suite| preference(suite.suite(), aes_in_hardware()));
         let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
+            .with_client_cert_verifier(Arc::clone(&clients.verifier))
             .with_cert_resolver(certificates.into());
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ignore_client_order = true;
+        config.time_provider = Arc::new(client::NotBefore(earliest));
         // Early data could be replayed, and half-RTT data would answer before the client has
         // proved anything.
         config.max_early_data_size = 0;

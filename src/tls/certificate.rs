@@ -282,6 +282,16 @@ fn check_chain(
 
 const NO_CERTIFICATE: &str = "no certificate in it: expected -----BEGIN CERTIFICATE-----";
 
+/// All certificates of a file.
+///
+/// # Errors
+/// What is wrong with it, also that there is none in it.
+pub(super) fn certificates_of(
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    certificates_in(file, &read(file)?.0)
+}
+
 fn certificates_in(
     file: &Path,
     text: &[u8],

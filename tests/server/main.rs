@@ -28,6 +28,7 @@ mod ceilings;
 mod certificate_mistakes;
 mod certificates;
 mod clear_text;
+mod client_certificates;
 mod commands;
 mod curl;
 mod daemon;
