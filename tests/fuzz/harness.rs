@@ -531,6 +531,7 @@ impl Run {
             // The client will not use what it gave before.
             self.endpoint &= self.connect_to.take().is_none();
         } else if let Ok(Command::User(_)) = input {
+            assert!(!self.certified, "a certificate was not looked at");
             let taken = self.secured || self.plain;
             assert_eq!(code, if taken { 331 } else { 530 });
             self.rights = None;
@@ -552,6 +553,8 @@ impl Run {
             Work::Identify(identify) => {
                 assert!(self.certified, "a login by a certificate that nobody has");
                 assert_eq!(identify.name(), argument(&self.cause.line));
+                self.rights = None;
+                self.endpoint = false;
             }
             Work::Authenticate(authenticate) => {
                 assert!(self.secured || self.plain, "a password in clear text");
