@@ -23,7 +23,6 @@ const FARTHEST: i64 = 10 * 366 * 24 * HOUR;
 pub struct Clock {
     state: State,
     earliest: i64,
-    written: Option<i64>,
     next: Deadline,
 }
 
@@ -32,14 +31,13 @@ impl Clock {
     /// build has to do.
     pub fn new(state: State) -> Clock {
         let text = state.read(NAME).ok().flatten();
-        let written = text.and_then(|text| {
+        let seen = text.and_then(|text| {
             let text = String::from_utf8(text).ok()?;
             text.trim_ascii_end().parse::<i64>().ok()
         });
         Clock {
             state,
-            earliest: earliest(written),
-            written,
+            earliest: earliest(seen),
             next: Deadline::after(PERIOD),
         }
     }
@@ -65,13 +63,10 @@ impl Clock {
         }
     }
 
-    /// Writes the time when an hour has passed since the last time, on this clock or that.
+    /// Writes the time when an hour has passed since the start or the last time: until then the
+    /// network may have put right a clock that began ahead.
     pub fn tick(&mut self) {
-        let due = self.next.is_past()
-            || self
-                .written
-                .is_none_or(|at| at.saturating_add(HOUR) < now());
-        if due {
+        if self.next.is_past() {
             self.write();
         }
     }
@@ -84,8 +79,6 @@ impl Clock {
             .filter(|now| is_worth_keeping(self.earliest, *now))
         {
             self.earliest = now;
-            // Not tried again at once where it fails.
-            self.written = Some(now);
             let _ = self.state.write(NAME, format!("{now}\n").as_bytes());
         }
     }
@@ -122,18 +115,18 @@ mod tests {
         let state = State::new(Some(place.path()));
         let file = place.path().join(NAME);
         let mut clock = Clock::new(state.clone());
+        clock.tick();
+        assert!(!file.exists(), "not within the first hour");
         let before = now();
-        clock.tick();
-        let kept = || fs::read_to_string(&file).unwrap();
-        let first: i64 = kept().trim_end().parse().unwrap();
-        assert!((before..=now()).contains(&first));
-        // Not again within the hour.
-        fs::write(&file, "x").unwrap();
-        clock.tick();
-        assert_eq!(kept(), "x");
-        // But at the end.
         clock.write();
-        assert!(Clock::new(state).written >= Some(first));
+        let text = fs::read_to_string(&file).unwrap();
+        let seen: i64 = text.trim_end().parse().unwrap();
+        assert!((before..=now()).contains(&seen));
+        assert!(Clock::new(state.clone()).earliest() >= seen);
+        clock.next = Deadline::now();
+        fs::remove_file(&file).unwrap();
+        clock.tick();
+        assert!(file.exists(), "but once it is over");
     }
 
     #[test]

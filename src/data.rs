@@ -247,8 +247,8 @@ impl DataEndpoint {
 
     /// The data connection, if it is this client's: in clear text that is all there is to know,
     /// and over TLS its handshake must be complete and have resumed the session of this control
-    /// connection, or presented the same client certificate. `Ok(None)` while it is under way; [`interest`](Self::interest) says what it
-    /// waits for.
+    /// connection, or presented the same client certificate. `Ok(None)` while it is under way;
+    /// [`interest`](Self::interest) says what it waits for.
     ///
     /// # Errors
     /// Why this connection is refused. It is dropped then, and a passive endpoint awaits another.

@@ -469,3 +469,18 @@ fn a_certificate_is_renewed_under_load() {
     });
     server.wait_for_count("reason=quit", SESSIONS);
 }
+
+#[test]
+fn a_place_that_cannot_be_written_to_is_no_obstacle() {
+    let place = tempfile::tempdir().unwrap();
+    let state = place.path().join("state");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    // In the way of what is written first.
+    fs::create_dir(state.join("certificate.pem.new")).unwrap();
+    let server = start(&format!("state-dir = {state:?}"), without);
+    server.wait_for_log(&["warning: certificate-not-kept", "directory"]);
+    server.wait_for_log(&["notice: certificate file=none"]);
+    shown(&server);
+    assert!(!state.join("certificate.pem").exists());
+}
