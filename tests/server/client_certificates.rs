@@ -16,6 +16,7 @@ use time::{Duration, OffsetDateTime};
 use crate::certificates::{check, start};
 use crate::client::Client;
 use crate::harness::{certificate, Family, Port, Server, HASH, PASSWORD, USER};
+use crate::programs::{curl, python, run, url};
 use crate::reload::{edit, hang_up, path, reload};
 use crate::tls::{client_config, connect, TlsClient, Version, VERSIONS};
 
@@ -24,6 +25,7 @@ type Authority = CertifiedIssuer<'static, KeyPair>;
 /// Who presents a certificate.
 struct Holder {
     chain: Vec<CertificateDer<'static>>,
+    pem: String,
     key: KeyPair,
 }
 
@@ -42,6 +44,7 @@ fn holder_with(issuer: &Authority, change: impl FnOnce(&mut CertificateParams)) 
     let made = params.signed_by(&key, issuer).unwrap();
     Holder {
         chain: vec![made.der().clone()],
+        pem: made.pem(),
         key,
     }
 }
@@ -223,6 +226,46 @@ fn a_data_connection_with_the_same_certificate_need_not_resume() {
             .count(),
         4
     );
+}
+
+/// A holder's certificate and key as files.
+fn files(server: &Server, holder: &Holder) -> [String; 2] {
+    let texts = [holder.pem.clone(), holder.key.serialize_pem()];
+    ["client.pem", "client.key"].map(|name| {
+        let file = path(server, name);
+        let text = &texts[usize::from(name.ends_with("key"))];
+        fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn programs_log_in_by_certificate() {
+    let ours = authority("ours");
+    let server = server("", &[&ours]);
+    let [certificate, key] = files(&server, &holder(&ours, "camera 7"));
+    let address = server.address(Port::Explicit, Family::V4);
+    for version in VERSIONS {
+        let number = match version {
+            Version::V12 => "1.2",
+            Version::V13 => "1.3",
+        };
+        let own = server.certificate();
+        let arguments = [
+            &address.ip().to_string(),
+            &address.port().to_string(),
+            own.to_str().unwrap(),
+            &certificate,
+            &key,
+            number,
+        ];
+        python("certificate.py", arguments).succeeded();
+        let mut command = curl(&server, Port::Explicit, version);
+        command
+            .args(["--cert", &certificate, "--key", &key, "--user", "camera:"])
+            .arg(url(&server, Port::Explicit, Family::V4, "file"));
+        assert_eq!(run(&mut command).succeeded_with_bytes().len(), 100_001);
+    }
 }
 
 #[test]
