@@ -42,6 +42,10 @@ pub struct Account {
     pub sessions: Option<u16>,
     /// The day, from 1970-01-01, from which nobody logs in.
     pub expires: Option<u32>,
+    /// The name that the client's certificate must have.
+    certificate: Option<String>,
+    /// Whether that is all it takes.
+    by_certificate_alone: bool,
     hash: PasswordHash,
 }
 
@@ -59,6 +63,8 @@ pub enum Checked {
     Accepted(Arc<Account>),
     /// One is wrong, or the account is disabled.
     Refused,
+    /// Both are right, but the client's certificate is not the account's, or it has none.
+    NoCertificate,
     /// Both are right, but the account's day has come.
     Expired,
 }
@@ -87,6 +93,11 @@ impl Accounts {
             data_session: user.data_session,
             sessions: user.sessions.map(|count| count.0),
             expires: user.expires,
+            certificate: user
+                .client_certificate
+                .as_ref()
+                .map(|name| name.get_ref().clone()),
+            by_certificate_alone: user.client_certificate.is_some() && user.password.is_none(),
             hash: user.password.clone().unwrap_or(PasswordHash::Disabled),
         };
         Accounts {
@@ -99,13 +110,15 @@ impl Accounts {
     }
 
     /// Checks a name and a password as the client gave them, and whether the account lets
-    /// anybody in [`today`]. On a day that is not known accounts do not expire.
+    /// anybody in [`today`]. On a day that is not known accounts do not expire. `proves` tells
+    /// whether the client's certificate has a name.
     pub fn check(
         &self,
         turn: &Turn<'_>,
         name: &[u8],
         password: &Password,
         today: Option<u32>,
+        proves: impl Fn(&str) -> bool,
     ) -> Checked {
         #[cfg(feature = "fault-injection")]
         crate::fault::strike("login", name);
@@ -119,15 +132,36 @@ impl Accounts {
         let right = turn.verify(hash, password);
         match account {
             Some(account) if right && account.hash != PasswordHash::Disabled => {
-                let expired = |day: u32| today.is_some_and(|today| day <= today);
-                if account.expires.is_some_and(expired) {
-                    return Checked::Expired;
+                if !account.certificate.as_deref().is_none_or(proves) {
+                    return Checked::NoCertificate;
                 }
-                Checked::Accepted(Arc::clone(account))
+                admitted(account, today)
             }
             Some(_) | None => Checked::Refused,
         }
     }
+
+    /// The account of this name if the client's certificate is enough for it; `None` when a
+    /// password is needed, also where there is no such account or the certificate is another's.
+    pub fn by_certificate(
+        &self,
+        name: &[u8],
+        today: Option<u32>,
+        proves: impl Fn(&str) -> bool,
+    ) -> Option<Checked> {
+        let account = self.by_name.get(std::str::from_utf8(name).ok()?)?;
+        let right =
+            account.by_certificate_alone && account.certificate.as_deref().is_some_and(proves);
+        right.then(|| admitted(account, today))
+    }
+}
+
+fn admitted(account: &Arc<Account>, today: Option<u32>) -> Checked {
+    let expired = |day: u32| today.is_some_and(|today| day <= today);
+    if account.expires.is_some_and(expired) {
+        return Checked::Expired;
+    }
+    Checked::Accepted(Arc::clone(account))
 }
 
 /// The one place of the process where passwords are hashed, so that logins cannot take the CPU
@@ -301,7 +335,8 @@ mod tests {
     fn check(accounts: &Accounts, name: &[u8], password: &[u8], today: Option<u32>) -> Checked {
         let hashing = Hashing::default();
         let turn = hashing.wait_for_turn().unwrap();
-        let checked = accounts.check(&turn, name, &Password::new(password.to_vec()), today);
+        let password = Password::new(password.to_vec());
+        let checked = accounts.check(&turn, name, &password, today, |_| false);
         assert_eq!(hashing.hashed(), 1, "as much work for every name");
         checked
     }
@@ -333,6 +368,52 @@ mod tests {
         assert!(matches!(on(b"wrong", Some(99_999)), Checked::Refused));
         // The clock is not set.
         assert!(matches!(on(PASSWORD, None), Checked::Accepted(_)));
+    }
+
+    #[test]
+    fn a_certificate_stands_beside_a_password_or_alone() {
+        let user = |name: &str, more: &str| {
+            format!("[[user]]\nname = {name:?}\nroot = \"/srv\"\n{more}\n")
+        };
+        let wanted = "client-certificate = \"plc\"";
+        let hash = HASHES[3];
+        let text = [
+            "listen = [\"127.0.0.1:0\"]\nclient-ca = \"ca\"\n".to_owned(),
+            user("both", &format!("password = {hash:?}\n{wanted}")),
+            user("alone", wanted),
+            user("neither", &format!("password = {hash:?}")),
+            user("nobody", &format!("password = \"*\"\n{wanted}")),
+        ]
+        .concat();
+        let config = crate::config::Config::parse(&text, std::path::Path::new("f")).unwrap();
+        let accounts = Accounts::new(&config.user);
+        let hashing = Hashing::default();
+        let turn = hashing.wait_for_turn().unwrap();
+        let by_password = |name: &str, presented: &'static str| {
+            let password = Password::new(PASSWORD.to_vec());
+            let proves = |wanted: &str| wanted == presented;
+            accounts.check(&turn, name.as_bytes(), &password, None, proves)
+        };
+        assert!(matches!(by_password("both", "plc"), Checked::Accepted(_)));
+        assert!(matches!(by_password("both", "hmi"), Checked::NoCertificate));
+        assert!(matches!(by_password("neither", ""), Checked::Accepted(_)));
+        for name in ["alone", "nobody", "unknown"] {
+            assert!(
+                matches!(by_password(name, "plc"), Checked::Refused),
+                "{name}"
+            );
+        }
+        let by_certificate = |name: &str, presented: &'static str| {
+            accounts.by_certificate(name.as_bytes(), None, |wanted| wanted == presented)
+        };
+        assert!(matches!(
+            by_certificate("alone", "plc"),
+            Some(Checked::Accepted(_))
+        ));
+        assert!(by_certificate("alone", "hmi").is_none());
+        for name in ["both", "neither", "nobody", "unknown"] {
+            assert!(by_certificate(name, "plc").is_none(), "{name}");
+        }
     }
 
     #[test]

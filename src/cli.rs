@@ -12,16 +12,18 @@ use std::sync::{Arc, RwLock};
 use getopts::{Matches, Options};
 
 use crate::auth::{self, Hashing};
+use crate::clock::Clock;
 use crate::config::fixed::Fixed;
 use crate::config::value::LogTarget;
+use crate::config::Config;
 use crate::counters::Counters;
-use crate::daemon::{self, Started};
+use crate::daemon::{self, Started, State};
 use crate::limits::Limits;
 use crate::log::{Level, Log};
 use crate::pi::Service;
 use crate::proto::command::Password;
 use crate::server::{self, Origin};
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{Own, Settings, SettingsError};
 use crate::signals::{Signals, Stopper};
 
 /// Where the configuration is when `-f` does not say.
@@ -170,7 +172,7 @@ fn start(arguments: &[OsString]) -> Result<(), StartError> {
 
 /// `-t`: everything that a start would check, without binding, making or keeping anything.
 fn check(file: &Path) -> Result<(), StartError> {
-    let settings = load(file)?;
+    let mut settings = load(file)?;
     let account = prepare::account(&settings.config, file)?;
     let ceilings = prepare::limits(&settings.config)?;
     prepare::state_directory(&settings.config, account.as_ref(), true)?;
@@ -184,17 +186,54 @@ fn check(file: &Path) -> Result<(), StartError> {
             file.display()
         );
     }
+    let own = own_certificate(&settings.config);
+    if settings.config.certificate.is_empty() {
+        match own
+            .kept()
+            .map_err(|error| StartError::new(Exit::Config, error))?
+        {
+            Some(kept) => settings.certificates = Arc::new(kept),
+            None => print("certificate: none yet, the start makes one")?,
+        }
+    }
+    for shown in settings.certificates.each() {
+        print(&format!("certificate: {shown}"))?;
+    }
+    for (file, doubt) in settings.certificates.doubts() {
+        let _ = writeln!(io::stderr(), "ftpsd: warning: {}: {doubt}", file.display());
+    }
+    let clock = Clock::new(State::new(settings.config.state_dir.as_deref()));
+    for (file, days) in settings.expiring(clock.now()) {
+        let end = match days {
+            0.. => format!("ends in {days} days"),
+            _ => "has ended".to_owned(),
+        };
+        let _ = writeln!(
+            io::stderr(),
+            "ftpsd: warning: {}: this certificate {end}",
+            file.display()
+        );
+    }
     print("The configuration is good.")
 }
 
+/// The certificate for a configuration that names none.
+fn own_certificate(config: &Config) -> Own {
+    let state = State::new(config.state_dir.as_deref());
+    let listening = config.listen.iter().chain(&config.listen_implicit);
+    Own::new(state, listening.map(|address| address.0.ip()))
+}
+
+fn settings_error(error: SettingsError) -> StartError {
+    let exit = match error {
+        SettingsError::Config(_) | SettingsError::Certificate(_) => Exit::Config,
+        SettingsError::Tls(_) => Exit::Unavailable,
+    };
+    StartError::new(exit, error)
+}
+
 fn load(file: &Path) -> Result<Settings, StartError> {
-    Settings::load(file, None).map_err(|error| {
-        let exit = match error {
-            SettingsError::Config(_) | SettingsError::Certificate(_) => Exit::Config,
-            SettingsError::Tls(_) => Exit::Unavailable,
-        };
-        StartError::new(exit, error)
-    })
+    Settings::load(file, None).map_err(settings_error)
 }
 
 fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
@@ -203,7 +242,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     if let Place::Background { .. } = place {
         daemon::leave();
     }
-    let settings = load(&file)?;
+    let mut settings = load(&file)?;
     let foreground = matches!(place, Place::Foreground);
     let log = open_log(settings.config.log.as_ref(), foreground)?;
     log_panics(log.clone());
@@ -216,6 +255,14 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     let (stopper, stop) = Stopper::new().map_err(os)?;
     prepare::relinquish(account.as_ref())?;
     prepare::warn_of_reload(&log, &settings.config, &file);
+    let mut own = own_certificate(&settings.config);
+    let clock = Clock::new(State::new(settings.config.state_dir.as_deref()));
+    settings
+        .complete(&mut own, clock.earliest(), &log)
+        .map_err(settings_error)?;
+    settings.announce(&log);
+    clock.report(&log);
+    settings.warn_of_expiry(&log, clock.now());
     let mut listening = Vec::with_capacity(listeners.len());
     for listener in &listeners {
         let address = listener.address().map_err(os)?;
@@ -229,6 +276,8 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     let origin = Origin {
         file,
         fixed: Fixed::of(&settings.config),
+        own,
+        clock,
     };
     let service = Arc::new(Service {
         listening,
@@ -239,7 +288,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
         stop,
         log,
     });
-    server::run(listeners, service, &origin, stopper, signals, || {
+    server::run(listeners, service, origin, stopper, signals, || {
         if let Some(pid_file) = &mut pid_file {
             pid_file.write()?;
         }

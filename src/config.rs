@@ -102,9 +102,14 @@ pub struct Config {
     /// For transfers that run when SIGTERM arrives.
     #[serde(default = "Millis::drain")]
     pub drain_timeout: Millis,
+    /// A file with the authorities whose client certificates are accepted.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client must present one.
+    #[serde(default)]
+    pub client_certificates: ClientCertificates,
     /// A file with names and password hashes.
     pub users_file: Option<PathBuf>,
-    /// Certificate chains with their keys.
+    /// Certificate chains with their keys; without one the server makes its own.
     #[serde(default)]
     pub certificate: Vec<Certificate>,
     /// The accounts.
@@ -124,6 +129,17 @@ pub enum DataSession {
     Required,
     /// It may be a TLS session of its own, as long as it does not try to resume another's.
     Preferred,
+}
+
+/// `client-certificates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertificates {
+    /// A client may do without.
+    #[default]
+    Optional,
+    /// It may not.
+    Required,
 }
 
 /// `[[certificate]]`.
@@ -149,6 +165,8 @@ pub struct User {
     /// What the user may do there.
     #[serde(default)]
     pub access: Access,
+    /// The name that the client's certificate must have; without a password that is enough.
+    pub client_certificate: Option<Spanned<String>>,
     /// What ties this user's data connections to their control connection.
     pub data_session: Option<DataSession>,
     /// Sessions of this user at once.
@@ -234,6 +252,7 @@ impl Config {
                     user.expires = line.expires;
                     continue;
                 }
+                (None, None) if user.client_certificate.is_some() => continue,
                 (None, None) => (
                     file,
                     place(text, user.name.span().start),
@@ -271,6 +290,7 @@ impl Config {
             .chain(&mut self.state_dir)
             .chain(&mut self.pid_file)
             .chain(&mut self.users_file)
+            .chain(&mut self.client_ca)
     }
 
     /// Checks the text of a configuration; `file` is for messages.
@@ -339,10 +359,11 @@ impl Config {
                     .to_owned(),
             ));
         }
-        if self.certificate.is_empty() {
+        if self.client_certificates == ClientCertificates::Required && self.client_ca.is_none() {
             return Err((
                 None,
-                "no certificate: expected [[certificate]] with chain and key".to_owned(),
+                "client-certificates = \"required\" needs client-ca, the authorities to trust"
+                    .to_owned(),
             ));
         }
         if let Some(account) = &self.account {
@@ -371,7 +392,21 @@ impl Config {
                     format!("the user {name:?} stands here twice: expected each name once"),
                 ));
             }
-            if user.password.is_none() && self.users_file.is_none() {
+            if let Some(name) = &user.client_certificate {
+                let text = name.get_ref();
+                if text.is_empty() || text.chars().any(char::is_control) {
+                    return Err((
+                        Some(name.span()),
+                        "expected a name that a certificate can have".to_owned(),
+                    ));
+                }
+                if self.client_ca.is_none() {
+                    return Err((
+                        Some(name.span()),
+                        "client-certificate needs client-ca, the authorities to trust".to_owned(),
+                    ));
+                }
+            } else if user.password.is_none() && self.users_file.is_none() {
                 return Err((
                     Some(user.name.span()),
                     "this user has no password: expected password = \"...\" here, or users-file"

@@ -15,7 +15,7 @@ use crate::proto::hostport;
 use crate::proto::line::{Line, LineReader};
 use crate::proto::outcome::Hangup;
 use crate::proto::reply::Reply;
-use crate::tls::{HandshakeFailure, Received, TlsError, TlsStream};
+use crate::tls::{ClientCertificate, HandshakeFailure, Received, TlsError, TlsStream};
 use crate::wait::{self, Deadline};
 
 /// How long a client may take to make room for a reply.
@@ -82,6 +82,11 @@ impl ControlConnection {
     pub fn protection(&self) -> Option<(&'static str, &'static str)> {
         let tls = self.tls.as_ref()?;
         Some((tls.version(), tls.cipher()))
+    }
+
+    /// The client's certificate, if it presented one.
+    pub fn client_certificate(&self) -> Option<ClientCertificate> {
+        self.tls.as_ref()?.client_certificate()
     }
 
     /// Raises the connection to TLS.

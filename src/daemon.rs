@@ -5,6 +5,7 @@
 //! process starts its own program again, as a child that says on a pipe when it is ready.
 
 mod files;
+mod state;
 
 use std::ffi::{CString, OsStr, OsString};
 use std::io::{self, ErrorKind, Read};
@@ -23,6 +24,7 @@ use signal_hook::consts::SIGCHLD;
 use crate::wait::{self, Deadline};
 
 pub use files::{check_state_directory, make_state_directory, PidFile, PidFileError, StateError};
+pub use state::State;
 
 /// The environment variable that tells a process which start it is.
 const START: &str = "FTPSD_START";

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod ceilings;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod counters;

@@ -29,7 +29,7 @@ use crate::proto::session::{
 use crate::root::Root;
 use crate::settings::Settings;
 use crate::signals::Stop;
-use crate::tls::Binding;
+use crate::tls::{Binding, ClientCertificate};
 use crate::transfer::{describe, Dtp, Observed, Terms};
 use crate::wait::{self, Deadline};
 
@@ -117,6 +117,7 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
         slot,
         service,
         binding,
+        certificate: None,
         log,
         login_deadline: Deadline::after(settings.config.login_timeout.duration()),
         settings,
@@ -168,6 +169,8 @@ struct ServerPi<'a> {
     /// Whether this client may do without TLS on an explicit port.
     plain: Option<PlainFrom>,
     binding: Binding,
+    /// What the client presented on the control connection.
+    certificate: Option<ClientCertificate>,
     log: Log,
     login_deadline: Deadline,
     root: Option<Root>,
@@ -190,7 +193,8 @@ impl ServerPi<'_> {
             Port::Explicit => Session::greet(self.plain),
             Port::Implicit => {
                 self.raise()?;
-                Session::greet_secured()
+                let (session, greeting) = Session::greet_secured();
+                (self.certified(session), greeting)
             }
         };
         self.control.send(&greeting)?;
@@ -294,6 +298,7 @@ impl ServerPi<'_> {
     fn perform(&mut self, work: Work) -> Result<Step, Hangup> {
         match work {
             Work::Secure(work) => self.secure(work),
+            Work::Identify(work) => Ok(self.identify(work)),
             Work::Authenticate(work) => Ok(self.authenticate(work)),
             Work::Listen(work) => Ok(self.listen(work)),
             Work::File(work) => {
@@ -325,7 +330,15 @@ impl ServerPi<'_> {
         }
         self.control.send(&work.invitation())?;
         self.raise()?;
-        Ok(Step::Silent(work.finished()))
+        Ok(Step::Silent(self.certified(work.finished())))
+    }
+
+    fn certified(&self, session: Session) -> Session {
+        if self.certificate.is_some() {
+            session.with_certificate()
+        } else {
+            session
+        }
     }
 
     fn raise(&mut self) -> Result<(), Hangup> {
@@ -340,6 +353,16 @@ impl ServerPi<'_> {
                         .event(Level::Info, "secured")
                         .field("tls", version)
                         .field("cipher", cipher)
+                        .send();
+                }
+                self.certificate = self.control.client_certificate();
+                let der = self.certificate.as_ref().map(|it| Arc::clone(&it.der));
+                self.binding.remember_client(der);
+                if let Some(certificate) = &self.certificate {
+                    self.log
+                        .event(Level::Info, "client-certificate")
+                        .bytes("names", certificate.names().as_bytes())
+                        .field("fingerprint", certificate.fingerprint())
                         .send();
                 }
                 Ok(())

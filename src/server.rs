@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
+use crate::clock::Clock;
 use crate::config::fixed::Fixed;
 use crate::config::Config;
 use crate::limits::Refusal;
@@ -18,7 +19,7 @@ use crate::log::Level;
 use crate::pi::{Port, Service};
 use crate::pool::Pool;
 use crate::proto::hostport;
-use crate::settings::Settings;
+use crate::settings::{Own, Settings};
 use crate::signals::{Signals, Stopper};
 use crate::wait::{self, Deadline};
 
@@ -26,6 +27,8 @@ use crate::wait::{self, Deadline};
 const BACKLOG: i32 = 128;
 /// How long the main thread sleeps at most.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
+/// How often certificates are looked at for their end.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
 /// Pause when accept(2) fails for want of descriptors or memory, so as not to spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long sessions get to notice the second stage of stopping.
@@ -109,6 +112,10 @@ pub struct Origin {
     pub file: PathBuf,
     /// The keys for the start as they were then.
     pub fixed: Fixed,
+    /// The certificate for a configuration that names none.
+    pub own: Own,
+    /// The wall clock, which decides when certificates end.
+    pub clock: Clock,
 }
 
 /// Serves until SIGTERM or SIGINT, then lets transfers finish for `drain-timeout`; a second
@@ -120,7 +127,7 @@ pub struct Origin {
 pub fn run(
     listeners: Vec<Listener>,
     service: Arc<Service>,
-    origin: &Origin,
+    mut origin: Origin,
     mut stopper: Stopper,
     mut signals: Signals,
     ready: impl FnOnce() -> io::Result<()>,
@@ -129,12 +136,20 @@ pub fn run(
     ready()?;
     let mut number: u32 = 0;
     let mut paused = None;
+    let mut tomorrow = Deadline::after(A_DAY);
     while !signals.take_terminate() {
         if signals.take_reload() {
-            reload(&service, origin);
+            reload(&service, &mut origin);
         }
         if signals.take_report() {
             report(&service);
+        }
+        // The sleep ends often enough for both.
+        origin.clock.tick();
+        if tomorrow.is_past() {
+            tomorrow = Deadline::after(A_DAY);
+            let settings = service.settings();
+            settings.warn_of_expiry(&service.log, origin.clock.now());
         }
         accept_once(
             &listeners,
@@ -164,13 +179,19 @@ pub fn run(
     }
     stopper.end();
     pool.finish(Deadline::after(LAST_WAIT));
+    origin.clock.write();
     service.log.event(Level::Notice, "stopped").send();
     Ok(())
 }
 
 /// Reads the configuration again. All of it is checked before any of it is in force.
-fn reload(service: &Service, origin: &Origin) {
-    let settings = match Settings::load(&origin.file, Some(origin.fixed.workers())) {
+fn reload(service: &Service, origin: &mut Origin) {
+    let loaded =
+        Settings::load(&origin.file, Some(origin.fixed.workers())).and_then(|mut settings| {
+            settings.complete(&mut origin.own, origin.clock.earliest(), &service.log)?;
+            Ok(settings)
+        });
+    let settings = match loaded {
         Ok(settings) => settings,
         Err(error) => {
             service
@@ -188,6 +209,8 @@ fn reload(service: &Service, origin: &Origin) {
             .field("key", key)
             .send();
     }
+    settings.announce(&service.log);
+    settings.warn_of_expiry(&service.log, origin.clock.now());
     service.exchange(settings);
     service.log.event(Level::Notice, "reloaded").send();
 }

@@ -7,8 +7,11 @@
 
 mod binding;
 mod certificate;
+mod client;
+mod generated;
 mod incoming;
 mod stream;
+pub mod x509;
 
 use std::sync::Arc;
 
@@ -19,7 +22,9 @@ use rustls::{CipherSuite, SupportedProtocolVersion};
 use crate::config::network::{TlsVersion, Versions};
 
 pub use binding::{Binding, DataSettings};
-pub use certificate::{CertificateError, Certificates};
+pub use certificate::{CertificateError, Certificates, Shown};
+pub use client::{ClientCertificate, Clients};
+pub use generated::{addresses_of_device, make as make_certificate};
 pub use stream::{HandshakeFailure, Progress, Received, TlsError, TlsStream};
 
 /// The server's TLS settings, shared by all sessions.
@@ -35,19 +40,33 @@ impl Tls {
     ///
     /// # Errors
     /// What rustls says of its own algorithms; it does not happen with the ones built in.
-    pub fn new(certificates: Certificates) -> Result<Tls, rustls::Error> {
+    pub fn new(certificates: impl Into<Arc<Certificates>>) -> Result<Tls, rustls::Error> {
+        Tls::with_clients(certificates, &Clients::unasked(), i64::MIN)
+    }
+
+    /// The same that ask clients for certificates, which are judged at no earlier time than
+    /// `earliest`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_clients(
+        certificates: impl Into<Arc<Certificates>>,
+        clients: &Clients,
+        earliest: i64,
+    ) -> Result<Tls, rustls::Error> {
         let mut provider = rustls::crypto::ring::default_provider();
         provider
             .cipher_suites
             .sort_by_key(|suite| preference(suite.suite(), aes_in_hardware()));
-        let (provider, certificates) = (Arc::new(provider), Arc::new(certificates));
+        let (provider, certificates) = (Arc::new(provider), certificates.into());
         let base = |versions: &[&'static SupportedProtocolVersion]| {
             let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
                 .with_protocol_versions(versions)?
-                .with_no_client_auth()
+                .with_client_cert_verifier(Arc::clone(&clients.verifier))
                 .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.ignore_client_order = true;
+            config.time_provider = Arc::new(client::NotBefore(earliest));
             // Early data could be replayed, and half-RTT data would answer before the client has
             // proved anything.
             config.max_early_data_size = 0;

@@ -26,7 +26,7 @@ const LAYERS: [&[&str]; 12] = [
         "limits",
         "daemon",
     ],
-    &["settings", "ceilings"],
+    &["settings", "ceilings", "clock"],
     &["control", "data"],
     &["transfer"],
     &["pi"],

@@ -89,7 +89,8 @@ pub(super) fn unreadable(config: &Config, file: &Path) -> Vec<(PathBuf, io::Erro
         .flat_map(|pair| [pair.chain.as_path(), pair.key.as_path()]);
     let files = std::iter::once(file)
         .chain(pairs)
-        .chain(config.users_file.as_deref());
+        .chain(config.users_file.as_deref())
+        .chain(config.client_ca.as_deref());
     files
         .filter_map(|file| Some((file.to_owned(), config::file::open(file).err()?)))
         .collect()

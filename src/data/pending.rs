@@ -213,7 +213,7 @@ impl Pending {
                 Verdict::Refused(Refused::Handshake(error))
             }
             Link::Secured(stream, Handshake::Done, settings) => {
-                if stream.is_resumed() {
+                if stream.is_resumed() || settings.is_client(stream.client_certificate_der()) {
                     return Verdict::Ours(DataConnection::secured(stream));
                 }
                 match policy {

@@ -9,8 +9,9 @@ use crate::auth::{self, Account, Checked};
 use crate::limits::Source;
 use crate::log::{Level, Log};
 use crate::proto::command::Password;
-use crate::proto::session::{Authenticate, Step, Verdict};
+use crate::proto::session::{Authenticate, Identify, Identity, Step, Verdict};
 use crate::root::Root;
+use crate::tls::ClientCertificate;
 
 /// What came of a name and a password.
 enum Checking {
@@ -22,11 +23,23 @@ enum Checking {
     Done(Checked),
 }
 
+/// Whether the client's certificate has a name.
+fn proves(certificate: Option<&ClientCertificate>) -> impl Fn(&str) -> bool + '_ {
+    move |name| certificate.is_some_and(|certificate| certificate.has_name(name))
+}
+
 impl Service {
     /// Checks name and password against the accounts that are in force now, whatever the session
     /// began with. Failures are counted before the next login has its turn, so that many at once
     /// get no further than one after the other.
-    fn check(&self, source: Source, name: &[u8], password: &Password, log: &Log) -> Checking {
+    fn check(
+        &self,
+        source: Source,
+        name: &[u8],
+        password: &Password,
+        certificate: Option<&ClientCertificate>,
+        log: &Log,
+    ) -> Checking {
         let waits = || {
             self.limits
                 .penalties()
@@ -44,10 +57,12 @@ impl Service {
         }
         let settings = self.settings();
         let today = auth::today(SystemTime::now());
-        let checked = settings.accounts.check(&turn, name, password, today);
+        let checked = settings
+            .accounts
+            .check(&turn, name, password, today, proves(certificate));
         match checked {
             Checked::Accepted(_) => self.limits.penalties().succeeded(source, name),
-            Checked::Refused | Checked::Expired => {
+            Checked::Refused | Checked::NoCertificate | Checked::Expired => {
                 let first = settings.config.login_penalty.duration();
                 let imposed = self
                     .limits
@@ -75,22 +90,54 @@ impl ServerPi<'_> {
     pub(super) fn authenticate(&mut self, work: Authenticate) -> Step {
         self.root = None;
         let source = self.slot.source();
-        let checking = self
-            .service
-            .check(source, work.name(), work.password(), &self.log);
+        let checking = self.service.check(
+            source,
+            work.name(),
+            work.password(),
+            self.certificate.as_ref(),
+            &self.log,
+        );
         let (verdict, word) = match checking {
             Checking::Done(Checked::Accepted(account)) => self.admit(&account),
             Checking::Done(Checked::Refused) => (Verdict::Refused, "refused"),
+            Checking::Done(Checked::NoCertificate) => (Verdict::Refused, "certificate"),
             // To the client the same: it does not learn that the password was right.
             Checking::Done(Checked::Expired) => (Verdict::Refused, "expired"),
             Checking::Busy => (Verdict::Busy, "busy"),
             Checking::Waiting => (Verdict::Waiting, "waiting"),
         };
+        let clear = work.in_clear_text();
+        self.report_login(work.name(), verdict, word, clear);
+        work.finished(verdict)
+    }
+
+    /// USER from a client with a certificate. No password is guessed this way, so nobody has to
+    /// wait, and nothing is hashed.
+    pub(super) fn identify(&mut self, work: Identify) -> Step {
+        self.root = None;
+        self.slot.log_out();
+        let settings = self.service.settings();
+        let today = auth::today(SystemTime::now());
+        let found =
+            settings
+                .accounts
+                .by_certificate(work.name(), today, proves(self.certificate.as_ref()));
+        let (verdict, word) = match found {
+            None => return work.finished(Identity::PasswordNeeded),
+            Some(Checked::Accepted(account)) => self.admit(&account),
+            Some(Checked::Expired) => (Verdict::Refused, "expired"),
+            Some(Checked::Refused | Checked::NoCertificate) => (Verdict::Refused, "refused"),
+        };
+        self.report_login(work.name(), verdict, word, false);
+        work.finished(Identity::Known(verdict))
+    }
+
+    fn report_login(&self, name: &[u8], verdict: Verdict, word: &'static str, clear: bool) {
         let mut totals = self.service.counters.totals();
         let level = match verdict {
             Verdict::Accepted(_) => {
                 totals.logins += 1;
-                totals.plain_logins += u64::from(work.in_clear_text());
+                totals.plain_logins += u64::from(clear);
                 Level::Info
             }
             Verdict::Refused
@@ -105,16 +152,15 @@ impl ServerPi<'_> {
         drop(totals);
         self.log
             .event(level, "login")
-            .bytes("user", work.name())
+            .bytes("user", name)
             .field("result", word)
             .send();
-        if work.in_clear_text() && matches!(verdict, Verdict::Accepted(_)) {
+        if clear && matches!(verdict, Verdict::Accepted(_)) {
             self.log
                 .event(Level::Warning, "plain-login")
-                .bytes("user", work.name())
+                .bytes("user", name)
                 .send();
         }
-        work.finished(verdict)
     }
 
     /// Lets a verified user in, if the root is there and one more session may be.

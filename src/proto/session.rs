@@ -28,8 +28,8 @@ pub use plain::{DataProtection, PlainFrom};
 pub use running::{Finished, Heard, Running};
 pub use unique::Unique;
 pub use work::{
-    Authenticate, Examine, FileAnswer, FileTask, FileWork, Listen, Passive, Secure, StoreRequest,
-    Transfer, TransferTask, Verdict, Work,
+    Authenticate, Examine, FileAnswer, FileTask, FileWork, Identify, Identity, Listen, Passive,
+    Secure, StoreRequest, Transfer, TransferTask, Verdict, Work,
 };
 
 /// Failed logins after which the connection is closed.
@@ -57,7 +57,20 @@ pub enum Channel {
 
 /// A TLS handshake was completed on the control connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Handshaken(());
+pub struct Handshaken {
+    /// The client has proved in it to have the key of a certificate that was verified.
+    certified: bool,
+}
+
+impl Channel {
+    /// Whether the client presented a certificate.
+    fn is_certified(self) -> bool {
+        match self {
+            Channel::Secured(handshaken) => handshaken.certified,
+            Channel::PlainPermitted(_) => false,
+        }
+    }
+}
 
 /// What the configuration and the control connection say that decisions depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,8 +118,22 @@ impl Session {
     /// A session on an implicit port, TLS being up. Such clients often send no PROT, so the data
     /// connections are private from the start.
     pub fn greet_secured() -> (Session, Reply) {
-        let channel = Some(Channel::Secured(Handshaken(())));
+        let channel = Some(Channel::Secured(Handshaken { certified: false }));
         Session::start(channel, Protection::Private, None)
+    }
+
+    /// The session right after a handshake in which the client presented a certificate that was
+    /// verified: USER may be enough of a login then.
+    #[must_use]
+    pub fn with_certificate(mut self) -> Session {
+        if let Session::Greeted(Greeted {
+            channel: Some(Channel::Secured(handshaken)),
+            ..
+        }) = &mut self
+        {
+            handshaken.certified = true;
+        }
+        self
     }
 
     fn start(

@@ -35,6 +35,8 @@ struct Session {
 pub struct Binding {
     base: Arc<ServerConfig>,
     secrets: Arc<Secrets>,
+    /// The client's certificate on the control connection, in DER.
+    client: Option<Arc<[u8]>>,
 }
 
 /// TLS settings for one data connection.
@@ -43,6 +45,7 @@ pub struct DataSettings {
     /// The configuration to shake hands with.
     pub config: Arc<ServerConfig>,
     secrets: Arc<DataSecrets>,
+    client: Option<Arc<[u8]>>,
 }
 
 /// The key under which this control connection's tickets are sealed, and its part of the
@@ -65,6 +68,7 @@ impl Binding {
         random.fill(&mut key).map_err(no_random)?;
         let key = UnboundKey::new(&CHACHA20_POLY1305, &key).map_err(no_random)?;
         Ok(Binding {
+            client: None,
             base: Arc::clone(base),
             secrets: Arc::new(Secrets {
                 key: LessSafeKey::new(key),
@@ -73,6 +77,11 @@ impl Binding {
                 binding: sessions.bindings.fetch_add(1, Ordering::Relaxed),
             }),
         })
+    }
+
+    /// Remembers the certificate that the client has presented on the control connection, in DER.
+    pub fn remember_client(&mut self, certificate: Option<Arc<[u8]>>) {
+        self.client = certificate;
     }
 
     /// Settings for the control connection itself. It makes tickets and ids but takes none: a
@@ -91,6 +100,7 @@ impl Binding {
             foreign: AtomicBool::new(false),
         });
         DataSettings {
+            client: self.client.clone(),
             config: self.config(secrets.clone(), secrets.clone(), DATA_TICKETS),
             secrets,
         }
@@ -118,6 +128,12 @@ impl DataSettings {
     /// client's Finished is processed, so that is the last moment to call this.
     pub fn issue_tickets(&self) {
         self.secrets.issue.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this is the certificate that was presented on the control connection, in DER. Who
+    /// has completed a handshake with it has its key.
+    pub fn is_client(&self, certificate: Option<&[u8]>) -> bool {
+        certificate.is_some() && certificate == self.client.as_deref()
     }
 
     /// Whether the peer tried to resume a session that is not this control connection's: it is

@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustls::server::{ServerConfig, ServerConnection};
 use rustls::HandshakeKind;
 
+use super::client::ClientCertificate;
 use super::incoming::{Followed, Incoming};
 use crate::wait::{self, Deadline};
 
@@ -280,6 +281,19 @@ impl TlsStream {
     /// the proof of belonging.
     pub fn is_resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The client's certificate, once the handshake is complete; it was verified.
+    pub fn client_certificate(&self) -> Option<ClientCertificate> {
+        Some(ClientCertificate::new(self.client_certificate_der()?))
+    }
+
+    /// The same in DER, unread.
+    pub fn client_certificate_der(&self) -> Option<&[u8]> {
+        if self.tls.is_handshaking() {
+            return None;
+        }
+        Some(self.tls.peer_certificates()?.first()?)
     }
 
     /// `1.2` or `1.3`, for the log.

@@ -12,8 +12,8 @@ use ftpsd::proto::outcome::{Decided, FileError, FileErrorKind, Hangup, TransferE
 use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
-    Active, DataProtection, Digest, Examine, FileAnswer, FileTask, Hashing, Heard, Passive,
-    PlainFrom, Policy, Running, Session, Step, TransferTask, Verdict, Work,
+    Active, DataProtection, Digest, Examine, FileAnswer, FileTask, Hashing, Heard, Identity,
+    Passive, PlainFrom, Policy, Running, Session, Step, TransferTask, Verdict, Work,
 };
 
 /// Runs every dialogue of one file and returns what went otherwise, as `name:line: ...`.
@@ -375,8 +375,21 @@ impl Dialogue {
         }
         let (place, reply) = match work {
             Work::Secure(work) => {
-                one_of(outcome, &[("done", ())])?;
-                (Place::Between(work.finished()), None)
+                let certified = one_of(outcome, &[("done", false), ("certified", true)])?;
+                let session = work.finished();
+                let session = if certified {
+                    session.with_certificate()
+                } else {
+                    session
+                };
+                (Place::Between(session), None)
+            }
+            Work::Identify(work) => {
+                let identity = match outcome {
+                    "password-needed" => Identity::PasswordNeeded,
+                    verdict_of => Identity::Known(verdict(verdict_of)?),
+                };
+                (self.step(work.finished(identity)), None)
             }
             Work::Authenticate(work) => (self.step(work.finished(verdict(outcome)?)), None),
             Work::Listen(work) => {
@@ -540,6 +553,7 @@ fn code(reply: Option<&VecDeque<String>>) -> String {
 fn description(work: &Work) -> String {
     match work {
         Work::Secure(_) => "secure".to_owned(),
+        Work::Identify(work) => format!("identify {}", work.name().escape_ascii()),
         Work::Authenticate(work) => format!(
             "authenticate {}{}",
             work.name().escape_ascii(),

@@ -16,8 +16,8 @@ use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::path::{is_reserved, PathError, VirtualPath, LONGEST_NAME, LONGEST_PATH};
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
-    Active, Authenticate, DataProtection, Digest, Examine, FileAnswer, FileTask, FileWork,
-    Finished, Hash, Hashing, Heard, Passive, PlainFrom, Policy, Running, Session, Status, Step,
+    Active, DataProtection, Digest, Examine, FileAnswer, FileTask, FileWork, Finished, Hash,
+    Hashing, Heard, Identity, Passive, PlainFrom, Policy, Running, Session, Status, Step,
     StoreRequest, Transfer, TransferTask, Unique, Verdict, Work,
 };
 
@@ -372,6 +372,7 @@ struct Run {
     /// Lines whose completion reply is still to come.
     unanswered: usize,
     secured: bool,
+    certified: bool,
     /// Clear text is permitted.
     plain: bool,
     private: bool,
@@ -430,6 +431,7 @@ impl Run {
             waiting: VecDeque::new(),
             unanswered: 0,
             secured: implicit,
+            certified: false,
             plain: plain.is_some() && !implicit,
             private: implicit,
             rights: None,
@@ -542,6 +544,7 @@ impl Run {
             // The client will not use what it gave before.
             self.endpoint &= self.connect_to.take().is_none();
         } else if let Ok(Command::User(_)) = input {
+            assert!(!self.certified, "a certificate was not looked at");
             let taken = self.secured || self.plain;
             assert_eq!(code, if taken { 331 } else { 530 });
             self.rights = None;
@@ -549,7 +552,7 @@ impl Run {
         } else if let Ok(Command::Abor) = input {
             self.endpoint = false;
         }
-        assert!(code != 230, "only a verdict logs in");
+        assert!(code != 230 && code != 232, "only a verdict logs in");
         assert!(!(300..400).contains(&code) || self.secured || self.plain);
     }
 
@@ -559,6 +562,12 @@ impl Run {
             Work::Secure(secure) => {
                 assert!(!self.secured && self.rights.is_none());
                 assert_eq!(self.answer(&secure.invitation()), 234);
+            }
+            Work::Identify(identify) => {
+                assert!(self.certified, "a login by a certificate that nobody has");
+                assert_eq!(identify.name(), argument(&self.cause.line));
+                self.rights = None;
+                self.endpoint = false;
             }
             Work::Authenticate(authenticate) => {
                 assert!(self.secured || self.plain, "a password in clear text");
@@ -694,9 +703,32 @@ impl Run {
         match work {
             Work::Secure(secure) => {
                 self.secured = true;
-                self.place = Place::Between(secure.finished());
+                let mut session = secure.finished();
+                if outcome.first() == Some(&b'c') {
+                    self.certified = true;
+                    session = session.with_certificate();
+                }
+                self.place = Place::Between(session);
             }
-            Work::Authenticate(work) => self.log_in(work, chosen(&VERDICTS, outcome)),
+            Work::Identify(work) if outcome.first() == Some(&b'p') => {
+                match work.finished(Identity::PasswordNeeded) {
+                    Step::Reply(session, reply) => {
+                        assert_eq!(self.answer(&reply), 331);
+                        self.place = Place::Between(session);
+                    }
+                    step @ (Step::Silent(_) | Step::Perform(_) | Step::Close(..)) => {
+                        panic!("{step:?} before a password")
+                    }
+                }
+            }
+            Work::Identify(work) => {
+                let verdict = chosen(&VERDICTS, outcome);
+                self.logged_in(work.finished(Identity::Known(verdict)), verdict, 232);
+            }
+            Work::Authenticate(work) => {
+                let verdict = chosen(&VERDICTS, outcome);
+                self.logged_in(work.finished(verdict), verdict, 230);
+            }
             Work::Listen(listen) => {
                 let address = match outcome.first() {
                     Some(b'-') => None,
@@ -800,12 +832,12 @@ impl Run {
         self.place = Place::Between(session);
     }
 
-    fn log_in(&mut self, work: Authenticate, verdict: Verdict) {
-        match work.finished(verdict) {
+    fn logged_in(&mut self, step: Step, verdict: Verdict, welcome: u16) {
+        match step {
             Step::Reply(session, reply) => {
                 let code = self.answer(&reply);
                 if let Verdict::Accepted(rights) = verdict {
-                    assert_eq!(code, 230);
+                    assert_eq!(code, welcome);
                     self.rights = Some(rights);
                     self.failures = 0;
                 } else {

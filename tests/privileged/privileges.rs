@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{chown, MetadataExt, PermissionsExt};
 use std::process::Command;
 
-use crate::background::{status_of, Background, Setup};
+use crate::background::{adopt, status_of, Background, Setup};
 use crate::harness::program;
 use crate::namespace::{ftpsd, run, setup, ACCOUNT, GID, GROUPS, UID};
 use crate::programs;
@@ -91,6 +91,36 @@ fn files_belong_to_the_account() {
     chown(&secret, Some(0), Some(GROUPS[1])).unwrap();
     assert_eq!(client.retrieve("RETR secret"), b"of root");
     background.stop();
+}
+
+/// The certificate that the server makes is made by the account, not by root.
+#[test]
+#[ignore = "needs root: make test"]
+fn its_own_certificate_belongs_to_the_account() {
+    let setup = setup("");
+    let state = setup.path("state");
+    setup.replace("[[certificate]]", "# none");
+    let text = fs::read_to_string(&setup.config).unwrap();
+    let kept = text
+        .lines()
+        .filter(|line| !line.starts_with("chain = ") && !line.starts_with("key = "));
+    let kept: Vec<&str> = kept.collect();
+    let text = format!("state-dir = {state:?}\n{}\n", kept.join("\n"));
+    fs::write(&setup.config, text).unwrap();
+    adopt();
+    let finished = setup.run(&mut ftpsd(&setup, ""));
+    assert_eq!(finished.status.code(), Some(0), "{}", finished.stderr);
+    let background = setup.running();
+    let data = fs::metadata(state.join("certificate.pem")).unwrap();
+    assert_eq!((data.uid(), data.gid()), (UID, GID));
+    assert_eq!(data.mode() & 0o7777, 0o600);
+    background.stop();
+    // Root's check reads it as the account.
+    let finished = setup.run(ftpsd(&setup, "").arg("-t"));
+    let text = String::from_utf8(finished.stdout).unwrap();
+    assert!(text.contains("certificate: SHA-256 "), "{text}");
+    let seen = fs::metadata(state.join("last-seen")).unwrap();
+    assert_eq!(seen.uid(), UID);
 }
 
 /// In the foreground too, where standard error has the log.

@@ -11,13 +11,14 @@ use crate::tls::{TlsClient, Version, VERSIONS};
 
 const WORKERS: usize = 4;
 
-/// The lines of `ftpsd -t`, which have a name and a number each.
+/// The lines of `ftpsd -t` that have a name and a number each.
 fn ceilings(server: &Server) -> impl Fn(&str) -> u64 {
     let config = server.certificate().with_file_name("ftpsd.toml");
     let text = run(ftpsd().args(["-t", "-f"]).arg(config)).succeeded();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 6, "{text}");
-    assert_eq!(lines[5], "The configuration is good.");
+    assert_eq!(lines.len(), 7, "{text}");
+    assert!(lines[5].starts_with("certificate: SHA-256 "), "{text}");
+    assert_eq!(lines[6], "The configuration is good.");
     move |name| {
         let value = text.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;

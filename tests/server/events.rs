@@ -119,7 +119,21 @@ fn a_session_and_a_server_from_beginning_to_end() {
     let log = server.log();
     let whole = |line: &&str| !line.contains(" session=");
     let lines: Vec<&str> = log.lines().filter(whole).collect();
-    assert_eq!(lines[..4], listening.lines().collect::<Vec<_>>());
+    let certificate = server.certificate();
+    let certificate = certificate.display();
+    assert!(
+        lines[0].starts_with(&format!("notice: certificate file={certificate} names=")),
+        "{}",
+        lines[0]
+    );
+    // The tests' key is for everybody to read.
+    assert!(
+        lines[1].starts_with("warning: certificate-doubtful file="),
+        "{}",
+        lines[1]
+    );
+    assert_eq!(lines[..6], listening.lines().collect::<Vec<_>>());
+    let lines = &lines[2..];
     assert_eq!(
         lines[0],
         format!("notice: listening address={address} tls=explicit")
@@ -471,7 +485,7 @@ fn a_start_that_fails() {
     let finished = run(command.args(["-F", "-f"]).arg(config));
     assert_eq!(finished.status.code(), Some(71), "{}", finished.stderr);
     let lines: Vec<&str> = finished.stderr.lines().collect();
-    let [listening, failed, told] = lines[..] else {
+    let [_, _, listening, failed, told] = lines[..] else {
         panic!("{lines:?}");
     };
     assert!(listening.starts_with("notice: listening "), "{listening}");

@@ -10,6 +10,7 @@ use rustix::process::{Resource, Rlimit};
 
 use crate::active::ACTIVE;
 use crate::client::Client;
+use crate::client_certificates::certified;
 use crate::content::content;
 use crate::harness::{Family, Port, Server, PASSWORD, USER};
 use crate::tls::{client_config, reset, TlsClient, Version};
@@ -544,6 +545,11 @@ fn without_room(seen: &mut Seen) {
 }
 
 /// The server ends connections by itself.
+fn by_certificate(seen: &mut Seen) {
+    let (_server, mut client) = certified();
+    seen.all(&mut client, &[("USER camera", 232)]);
+}
+
 fn by_the_server(seen: &mut Seen) {
     let server = Server::start("workers = 1\nidle-timeout = \"300ms\"");
     let mut client = Client::ready(&server, Version::V13);
@@ -575,6 +581,7 @@ fn the_readme_has_the_replies_of_every_command() {
     without_ports(&mut seen);
     too_large(&mut seen);
     without_room(&mut seen);
+    by_certificate(&mut seen);
     by_the_server(&mut seen);
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");

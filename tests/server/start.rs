@@ -232,7 +232,7 @@ fn the_directory_for_state_is_made_and_checked() {
     for option in [&[][..], &["-F"], &["-t"]] {
         setup.is_refused(ftpsd().args(option), 78, &["state-dir: ", "chmod 700"]);
     }
-    fs::remove_dir(&state).unwrap();
+    fs::remove_dir_all(&state).unwrap();
     setup.replace("/state\"", "/no/parent\"");
     setup.is_refused(&mut ftpsd(), 71, &["state-dir: ", "/no/parent"]);
 }

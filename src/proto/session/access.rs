@@ -1,6 +1,6 @@
 //! Before the login: RFC 959 section 4.1.1, RFC 2228, RFC 2389, RFC 4217.
 
-use super::work::{Authenticate, Secure, Work};
+use super::work::{Authenticate, Identify, Secure, Work};
 use super::{Channel, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, Mechanism, Options, ProtLevel};
 use crate::proto::help::help;
@@ -25,9 +25,7 @@ pub struct AwaitingPassword {
 impl Greeted {
     pub(super) fn decide(mut self, command: Command, policy: &Policy) -> Step {
         let reply = match (command, self.channel) {
-            (Command::User(name), Some(channel)) => {
-                return await_password(channel, self.manner, name)
-            }
+            (Command::User(name), Some(channel)) => return name_user(channel, self.manner, name),
             // The argument is dropped unread: without a channel nothing is a password.
             (Command::User(_) | Command::Pass(_), None) => Reply::tls_first(),
             (Command::Pass(_), Some(_)) => Reply::bad_sequence("Send USER first."),
@@ -51,7 +49,7 @@ impl AwaitingPassword {
             )));
         }
         if let Command::User(name) = command {
-            return await_password(self.channel, self.manner, name);
+            return name_user(self.channel, self.manner, name);
         }
         if let (Command::Auth(Mechanism::Tls), Channel::PlainPermitted(_)) =
             (&command, self.channel)
@@ -64,7 +62,15 @@ impl AwaitingPassword {
     }
 }
 
-/// The step from a named user to the wait for the password.
+/// The step from a named user to the wait for the password, unless the client's certificate may
+/// stand for the user.
+pub(super) fn name_user(channel: Channel, manner: Manner, name: Vec<u8>) -> Step {
+    if channel.is_certified() {
+        return Step::Perform(Work::Identify(Identify::new(channel, manner, name)));
+    }
+    await_password(channel, manner, name)
+}
+
 pub(super) fn await_password(channel: Channel, manner: Manner, name: Vec<u8>) -> Step {
     Step::Reply(
         Session::AwaitingPassword(AwaitingPassword {

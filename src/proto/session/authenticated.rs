@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::access::await_password;
+use super::access::name_user;
 use super::work::{
     Examine, FileTask, FileWork, Listen, Passive, StoreRequest, Transfer, TransferTask, Work,
 };
@@ -78,7 +78,7 @@ impl Authenticated {
         // Taken here once, so that no arm can forget it; the few that keep it put it back.
         let prefix = std::mem::replace(&mut self.prefix, Prefix::None);
         match command {
-            Command::User(name) => await_password(self.channel, self.manner, name),
+            Command::User(name) => name_user(self.channel, self.manner, name),
             Command::Pass(_) => self.reply(Reply::bad_sequence("You are logged in already.")),
             // RFC 959 section 5.4 and RFC 1123 section 4.1.2.13: known, and not needed.
             Command::Pwd => {

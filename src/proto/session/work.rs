@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::access::Greeted;
+use super::access::{await_password, Greeted};
 use super::authenticated::{Authenticated, Endpoint, Prefix};
 use super::inquiry::{Hash, Status};
 use super::running::Running;
@@ -22,6 +22,8 @@ use crate::proto::reply::Reply;
 pub enum Work {
     /// Raise the control connection to TLS.
     Secure(Secure),
+    /// See whether the client's certificate is the user's.
+    Identify(Identify),
     /// Check a password.
     Authenticate(Authenticate),
     /// Open a passive endpoint.
@@ -59,12 +61,55 @@ impl Secure {
     /// anybody may have chosen them.
     pub fn finished(self) -> Session {
         Session::Greeted(Greeted {
-            channel: Some(Channel::Secured(Handshaken(()))),
+            channel: Some(Channel::Secured(Handshaken { certified: false })),
             manner: Manner {
                 facts: Facts::ALL,
                 ..self.manner
             },
         })
+    }
+}
+
+/// USER from a client with a certificate: RFC 2228 section 4 has 232 when that is enough.
+#[derive(Debug)]
+pub struct Identify {
+    channel: Channel,
+    manner: Manner,
+    name: Vec<u8>,
+}
+
+/// What the client's certificate is for the user that was named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// Not enough: the password decides, also where there is no such user.
+    PasswordNeeded,
+    /// Enough, and this came of the login.
+    Known(Verdict),
+}
+
+impl Identify {
+    pub(super) fn new(channel: Channel, manner: Manner, name: Vec<u8>) -> Identify {
+        Identify {
+            channel,
+            manner,
+            name,
+        }
+    }
+
+    /// The name given with USER, not verified.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The step that follows.
+    pub fn finished(self, identity: Identity) -> Step {
+        match identity {
+            Identity::PasswordNeeded => await_password(self.channel, self.manner, self.name),
+            Identity::Known(verdict) => {
+                let welcome = Reply::new(232, "Logged in by the certificate.");
+                conclude(self.channel, self.manner, verdict, welcome)
+            }
+        }
     }
 }
 
@@ -129,40 +174,45 @@ impl Authenticate {
 
     /// The step that follows; the third failure closes the connection.
     pub fn finished(self, verdict: Verdict) -> Step {
-        let mut manner = self.manner;
-        let reply = match verdict {
-            Verdict::Accepted(rights) => {
-                return Step::Reply(
-                    Session::Authenticated(Authenticated::new(self.channel, manner, rights)),
-                    Reply::new(230, "Logged in."),
-                )
-            }
-            Verdict::Refused | Verdict::Waiting => {
-                manner.login_failures = manner.login_failures.saturating_add(1);
-                if manner.login_failures >= LOGIN_FAILURES {
-                    return Step::Close(
-                        Reply::new(530, "Login failed too often; closing."),
-                        Hangup::LoginFailures,
-                    );
-                }
-                if verdict == Verdict::Waiting {
-                    Reply::new(530, "Too many failed logins; wait (login-penalty).")
-                } else {
-                    Reply::new(530, "Login failed.")
-                }
-            }
-            Verdict::NoRoot => Reply::new(530, "The account's directory is not available."),
-            Verdict::Busy => Reply::new(530, "Too many logins at once; try again in a moment."),
-            Verdict::TooMany => Reply::new(530, "Too many sessions of this user (sessions)."),
-        };
-        Step::Reply(
-            Session::Greeted(Greeted {
-                channel: Some(self.channel),
-                manner,
-            }),
-            reply,
-        )
+        let welcome = Reply::new(230, "Logged in.");
+        conclude(self.channel, self.manner, verdict, welcome)
     }
+}
+
+/// What follows a login.
+fn conclude(channel: Channel, mut manner: Manner, verdict: Verdict, welcome: Reply) -> Step {
+    let reply = match verdict {
+        Verdict::Accepted(rights) => {
+            return Step::Reply(
+                Session::Authenticated(Authenticated::new(channel, manner, rights)),
+                welcome,
+            )
+        }
+        Verdict::Refused | Verdict::Waiting => {
+            manner.login_failures = manner.login_failures.saturating_add(1);
+            if manner.login_failures >= LOGIN_FAILURES {
+                return Step::Close(
+                    Reply::new(530, "Login failed too often; closing."),
+                    Hangup::LoginFailures,
+                );
+            }
+            if verdict == Verdict::Waiting {
+                Reply::new(530, "Too many failed logins; wait (login-penalty).")
+            } else {
+                Reply::new(530, "Login failed.")
+            }
+        }
+        Verdict::NoRoot => Reply::new(530, "The account's directory is not available."),
+        Verdict::Busy => Reply::new(530, "Too many logins at once; try again in a moment."),
+        Verdict::TooMany => Reply::new(530, "Too many sessions of this user (sessions)."),
+    };
+    Step::Reply(
+        Session::Greeted(Greeted {
+            channel: Some(channel),
+            manner,
+        }),
+        reply,
+    )
 }
 
 /// PASV and EPSV.
