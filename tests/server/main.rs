@@ -26,6 +26,7 @@ mod active;
 mod binding;
 mod ceilings;
 mod clear_text;
+mod clients;
 mod commands;
 mod curl;
 mod daemon;
