@@ -51,6 +51,8 @@ tools: ## install the programs that the tests drive, where apt can
 	    strace:strace faketime:faketime; do \
 	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
+	/usr/bin/python3 -c 'import pycurl, aioftp' 2>/dev/null || \
+	    missing="$$missing python3 python3-pycurl python3-aioftp"; \
 	[ -z "$$missing" ] && exit 0; \
 	if ! command -v apt-get >/dev/null; then \
 	    echo "make test needs:$$missing. Please install them." >&2; exit 1; \

@@ -175,7 +175,9 @@ impl Pending {
             };
         }
         if let Handshake::Held(hold) = handshake {
-            if to_client.is_none() && !hold.is_past() {
+            // Only TLS 1.3 has tickets behind the client's Finished; in 1.2 such a client would
+            // wait for ours before it says what for.
+            if to_client.is_none() && !hold.is_past() && stream.version() == "1.3" {
                 return;
             }
             // A full handshake is anybody's; what resumes is the client's.

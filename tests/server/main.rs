@@ -29,6 +29,7 @@ mod certificate_mistakes;
 mod certificates;
 mod clear_text;
 mod client_certificates;
+mod clients;
 mod commands;
 mod curl;
 mod daemon;

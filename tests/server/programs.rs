@@ -37,7 +37,8 @@ impl Running {
             Err(error) if error.kind() == ErrorKind::NotFound => panic!(
                 "`{name}` is not installed, and the tests need curl, lftp, python3, rsyslogd, \
                  BusyBox, strace and faketime: `make test` installs them, and so does \
-                 `apt-get install curl lftp python3 rsyslog busybox strace faketime`"
+                 `apt-get install curl lftp python3 rsyslog busybox strace faketime \
+                 python3-pycurl python3-aioftp`"
             ),
             Err(error) => panic!("cannot start `{name}`: {error}"),
         }

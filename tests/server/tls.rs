@@ -151,9 +151,14 @@ impl TlsClient {
 
     /// Says that nothing more follows, with close_notify and FIN.
     pub fn close(&mut self) {
+        self.try_close().unwrap();
+    }
+
+    /// The same, a failure given back.
+    pub fn try_close(&mut self) -> std::io::Result<()> {
         self.tls.send_close_notify();
-        self.flush().unwrap();
-        self.socket.shutdown(Shutdown::Write).unwrap();
+        self.flush()?;
+        self.socket.shutdown(Shutdown::Write)
     }
 
     /// Waits for bytes and appends them to `received`.

@@ -1,6 +1,7 @@
 """Python's ftplib as people make it work with servers that bind data connections to the session.
 
-Arguments of every script here: explicit or implicit, host, port, certificate file, 1.2 or 1.3.
+Arguments of every script here: explicit or implicit, host, port, certificate file, TLS version
+(1.2, 1.3 or any).
 """
 import ftplib
 import ssl
@@ -39,8 +40,9 @@ def connect(kind=None, encoding="utf-8"):
     """A logged-in client after the arguments of the script."""
     port_kind, host, port, certificate, version = sys.argv[1:6]
     context = ssl.create_default_context(cafile=certificate)
-    wanted = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[version]
-    context.minimum_version = context.maximum_version = wanted
+    if version != "any":
+        wanted = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}[version]
+        context.minimum_version = context.maximum_version = wanted
     if kind is None:
         kind = ReusingImplicit if port_kind == "implicit" else Reusing
     ftp = kind(context=context, encoding=encoding, timeout=30)
