@@ -31,6 +31,7 @@ mod curl;
 mod daemon;
 mod deadlines;
 mod early;
+mod ends;
 mod hash;
 mod keepalive;
 mod large;
