@@ -469,7 +469,7 @@ impl LogBuffer {
 
 /// The program in a mount namespace of its own, after `script`; a user who is not root is root
 /// there.
-fn inside(script: &str, root: &Path) -> Command {
+pub fn inside(script: &str, root: &Path) -> Command {
     let mut command = Command::new("unshare");
     let namespaces: &[&str] = if rustix::process::geteuid().is_root() {
         &["--mount"]
