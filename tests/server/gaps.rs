@@ -68,7 +68,7 @@ impl Call {
 
     /// What it returned.
     fn result(&self) -> i64 {
-        let result = self.text.rsplit_once(") = ").unwrap().1;
+        let result = self.text.rsplit_once(" = ").unwrap().1;
         let number = result.split_whitespace().next().unwrap();
         number.parse().unwrap_or(-1)
     }
@@ -183,7 +183,7 @@ fn thousand_files(server: &Server, version: Version) -> Vec<f64> {
     let took = (0..FILES).map(|number| {
         let upload = match version {
             Version::V12 => number % 2 == 0,
-            Version::V13 => number % 250 == 0,
+            Version::V13 => number % 400 == 0,
         };
         transfer(&mut client, upload, if upload { "up" } else { "small" }, &bytes)
     });
