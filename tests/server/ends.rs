@@ -189,7 +189,7 @@ fn resume(client: &mut Client, server: &Server, name: &str, upload: Upload, new:
             let kept = now.len() - OLD.len();
             assert!(now[OLD.len()..] == new[..kept], "not what was sent");
             assert_eq!(size(client, name), Some(now.len()));
-            if kept % 2 == 0 {
+            if kept.is_multiple_of(2) {
                 client.store(format!("APPE {name}"), &new[kept..]);
             } else {
                 client.expect(format!("REST {}", now.len()), 350);
