@@ -7,7 +7,8 @@ use crate::harness::{Family, Port, Server, WAYS_IN};
 use crate::programs::{python, Finished};
 use crate::tls::{Version, VERSIONS};
 
-fn script(server: &Server, name: &str, way: (Port, Family), version: Version) -> Finished {
+/// Runs a script with what it needs to know of the server.
+pub fn script(server: &Server, name: &str, way: (Port, Family), version: Version) -> Finished {
     let address = server.address(way.0, way.1);
     let port = match way.0 {
         Port::Explicit => "explicit",

@@ -149,6 +149,18 @@ impl TlsClient {
         Ok(())
     }
 
+    /// `piece` as it would be sent, in records of its own, and nothing is sent.
+    pub fn encrypt(&mut self, piece: &[u8]) -> Vec<u8> {
+        self.tls.writer().write_all(piece).unwrap();
+        self.take_wire()
+    }
+
+    /// The same with close_notify.
+    pub fn encrypt_close(&mut self) -> Vec<u8> {
+        self.tls.send_close_notify();
+        self.take_wire()
+    }
+
     /// Says that nothing more follows, with close_notify and FIN.
     pub fn close(&mut self) {
         self.try_close().unwrap();
@@ -216,11 +228,16 @@ impl TlsClient {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
+        let wire = self.take_wire();
+        self.socket.write_all(&wire)
+    }
+
+    fn take_wire(&mut self) -> Vec<u8> {
         let mut wire = Vec::new();
         while self.tls.wants_write() {
-            self.tls.write_tls(&mut wire)?;
+            self.tls.write_tls(&mut wire).unwrap();
         }
-        self.socket.write_all(&wire)
+        wire
     }
 }
 
