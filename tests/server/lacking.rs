@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::client::Client;
 use crate::events::ended;
+use crate::gaps::wrap;
 use crate::harness::{inside, program, unprivileged, Family, Port, Server, HASH, PASSWORD, USER};
 use crate::programs::run;
 use crate::reload::{fails, secured};
@@ -59,18 +60,6 @@ fn no_random_numbers_cost_the_session_alone() {
     served.expect("PROT P", 200);
     served.store("STOR file", b"content");
     assert_eq!(served.retrieve("RETR file"), b"content");
-}
-
-/// Has `outer`, which ends with the program, start the server.
-fn wrap(command: &mut Command, mut outer: Command) {
-    let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
-    let own = arguments.iter().position(|word| word == "-F").unwrap();
-    outer
-        .args(&arguments[own..])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    *command = outer;
 }
 
 /// A shell's lines that let what follows begin its clock at `clock`. The library that faketime(1)
