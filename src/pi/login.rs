@@ -11,7 +11,7 @@ use crate::log::{Level, Log};
 use crate::proto::command::Password;
 use crate::proto::session::{Authenticate, Identify, Identity, Step, Verdict};
 use crate::root::Root;
-use crate::tls::ClientCertificate;
+use crate::tls::{ClientCertificate, Clients};
 
 /// What came of a name and a password.
 enum Checking {
@@ -23,9 +23,16 @@ enum Checking {
     Done(Checked),
 }
 
-/// Whether the client's certificate has a name.
-fn proves(certificate: Option<&ClientCertificate>) -> impl Fn(&str) -> bool + '_ {
-    move |name| certificate.is_some_and(|certificate| certificate.has_name(name))
+/// What the client presented, and under which authorities it was accepted.
+type Presented<'a> = Option<(&'a ClientCertificate, &'a Clients)>;
+
+/// Whether the client's certificate has a name. It counts while its authorities do: a reload may
+/// have taken one away since the handshake.
+fn proves<'a>(presented: Presented<'a>, now: &'a Clients) -> impl Fn(&str) -> bool + 'a {
+    move |name| {
+        presented
+            .is_some_and(|(certificate, then)| now.trust_all_of(then) && certificate.has_name(name))
+    }
 }
 
 impl Service {
@@ -37,7 +44,7 @@ impl Service {
         source: Source,
         name: &[u8],
         password: &Password,
-        certificate: Option<&ClientCertificate>,
+        presented: Presented<'_>,
         log: &Log,
     ) -> Checking {
         let waits = || {
@@ -57,9 +64,10 @@ impl Service {
         }
         let settings = self.settings();
         let today = auth::today(SystemTime::now());
+        let proves = proves(presented, &settings.clients);
         let checked = settings
             .accounts
-            .check(&turn, name, password, today, proves(certificate));
+            .check(&turn, name, password, today, proves);
         match checked {
             Checked::Accepted(_) => self.limits.penalties().succeeded(source, name),
             Checked::Refused | Checked::NoCertificate | Checked::Expired => {
@@ -94,7 +102,7 @@ impl ServerPi<'_> {
             source,
             work.name(),
             work.password(),
-            self.certificate.as_ref(),
+            self.presented(),
             &self.log,
         );
         let (verdict, word) = match checking {
@@ -118,10 +126,8 @@ impl ServerPi<'_> {
         self.slot.log_out();
         let settings = self.service.settings();
         let today = auth::today(SystemTime::now());
-        let found =
-            settings
-                .accounts
-                .by_certificate(work.name(), today, proves(self.certificate.as_ref()));
+        let proves = proves(self.presented(), &settings.clients);
+        let found = settings.accounts.by_certificate(work.name(), today, proves);
         let (verdict, word) = match found {
             None => return work.finished(Identity::PasswordNeeded),
             Some(Checked::Accepted(account)) => self.admit(&account),
@@ -130,6 +136,10 @@ impl ServerPi<'_> {
         };
         self.report_login(work.name(), verdict, word, false);
         work.finished(Identity::Known(verdict))
+    }
+
+    fn presented(&self) -> Presented<'_> {
+        Some((self.certificate.as_ref()?, &self.settings.clients))
     }
 
     fn report_login(&self, name: &[u8], verdict: Verdict, word: &'static str, clear: bool) {

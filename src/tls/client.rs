@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::WebPkiClientVerifier;
 use rustls::time_provider::TimeProvider;
@@ -18,6 +18,7 @@ use super::x509::About;
 #[derive(Debug, Clone)]
 pub struct Clients {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    authorities: Vec<CertificateDer<'static>>,
 }
 
 impl Clients {
@@ -25,6 +26,7 @@ impl Clients {
     pub fn unasked() -> Clients {
         Clients {
             verifier: WebPkiClientVerifier::no_client_auth(),
+            authorities: Vec::new(),
         }
     }
 
@@ -38,8 +40,11 @@ impl Clients {
             CertificateError::new(file, format!("no authority of clients: {error}"))
         };
         let mut roots = RootCertStore::empty();
-        for certificate in certificates_of(file)? {
-            roots.add(certificate).map_err(|error| fault(&error))?;
+        let authorities = certificates_of(file)?;
+        for certificate in &authorities {
+            roots
+                .add(certificate.clone())
+                .map_err(|error| fault(&error))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -50,7 +55,15 @@ impl Clients {
         };
         Ok(Clients {
             verifier: builder.build().map_err(|error| fault(&error))?,
+            authorities,
         })
+    }
+
+    /// Whether every authority of `earlier` is still one: only then does a certificate count that
+    /// was accepted under those.
+    pub fn trust_all_of(&self, earlier: &Clients) -> bool {
+        let is_kept = |authority| self.authorities.contains(authority);
+        earlier.authorities.iter().all(is_kept)
     }
 }
 

@@ -174,6 +174,36 @@ fn a_certificate_is_a_login_or_a_second_factor() {
 }
 
 #[test]
+fn an_authority_that_a_reload_took_away_lets_nobody_in_any_more() {
+    let (kept, gone) = (authority("kept"), authority("gone"));
+    let server = server("", &[&kept, &gone]);
+    let of = |issuer| config(Version::V13, Some(&holder(issuer, "camera 7")), true);
+    let mut client = secured(&server, &of(&gone));
+    client.expect("USER camera", 232);
+    let trust = |list: &[&Authority]| {
+        let pem: String = list.iter().map(|it| it.pem()).collect();
+        let file = path(&server, "authorities.pem");
+        fs::write(&file, pem).unwrap();
+        edit(&server, |text| {
+            let rest = text.lines().filter(|line| !line.starts_with("client-ca"));
+            let rest: Vec<&str> = rest.collect();
+            format!("client-ca = {file:?}\n{}\n", rest.join("\n"))
+        });
+        reload(&server);
+    };
+    // One more, and another order, take nothing from those that are connected.
+    trust(&[&authority("new"), &gone, &kept]);
+    client.expect("USER camera", 232);
+    trust(&[&kept]);
+    client.expect("USER camera", 331);
+    client.expect("USER both", 331);
+    client.expect(format!("PASS {PASSWORD}"), 530);
+    server.wait_for_log(&["login", "user=both", "result=certificate"]);
+    client.log_in(USER, PASSWORD);
+    secured(&server, &of(&kept)).expect("USER camera", 232);
+}
+
+#[test]
 fn alternative_names_are_names_too() {
     let ours = authority("ours");
     let server = server("", &[&ours]);
