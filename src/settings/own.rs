@@ -1,6 +1,7 @@
 //! The server's own certificate, for a configuration that names none: made at the first start, kept
 //! in `state-dir`, and the same as long as the process lives.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -47,7 +48,13 @@ impl Own {
                 format!("{error}; remove the file to have another one made"),
             )
         };
-        let text = self.state.read(NAME).map_err(|error| advice(&error))?;
+        let text = self.state.read(NAME).map_err(|error| {
+            if error.kind() == ErrorKind::PermissionDenied {
+                let text = format!("{error}; chown the file to the account that serves");
+                return CertificateError::new(&path, text);
+            }
+            advice(&error)
+        })?;
         text.map(|text| Certificates::of_one(&text, &path, true))
             .transpose()
             .map_err(|error| advice(&error))

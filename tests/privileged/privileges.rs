@@ -121,6 +121,12 @@ fn its_own_certificate_belongs_to_the_account() {
     assert!(text.contains("certificate: SHA-256 "), "{text}");
     let seen = fs::metadata(state.join("last-seen")).unwrap();
     assert_eq!(seen.uid(), UID);
+    // Put back by root it is still the one that clients know: it is not to be thrown away.
+    chown(state.join("certificate.pem"), Some(0), Some(0)).unwrap();
+    let finished = setup.run(&mut ftpsd(&setup, ""));
+    assert_eq!(finished.status.code(), Some(78), "{}", finished.stderr);
+    let text = &finished.stderr;
+    assert!(text.contains("chown") && !text.contains("remove"), "{text}");
 }
 
 /// In the foreground too, where standard error has the log.
