@@ -11,6 +11,7 @@ mod authenticated;
 mod inquiry;
 mod plain;
 mod running;
+mod transfer;
 mod unique;
 mod work;
 
@@ -26,10 +27,11 @@ use authenticated::Endpoint;
 pub use inquiry::{Digest, Hash, Hashing, Status};
 pub use plain::{DataProtection, PlainFrom};
 pub use running::{Finished, Heard, Running};
+pub use transfer::{StoreRequest, Transfer, TransferTask};
 pub use unique::Unique;
 pub use work::{
     Authenticate, Examine, FileAnswer, FileTask, FileWork, Identify, Identity, Listen, Passive,
-    Secure, StoreRequest, Transfer, TransferTask, Verdict, Work,
+    Secure, Verdict, Work,
 };
 
 /// Failed logins after which the connection is closed.

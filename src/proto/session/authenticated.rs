@@ -3,9 +3,8 @@
 use std::net::SocketAddr;
 
 use super::access::name_user;
-use super::work::{
-    Examine, FileTask, FileWork, Listen, Passive, StoreRequest, Transfer, TransferTask, Work,
-};
+use super::transfer::{StoreRequest, Transfer, TransferTask};
+use super::work::{Examine, FileTask, FileWork, Listen, Passive, Work};
 use super::{Channel, DataProtection, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, CommandError, Mode, NetworkProtocol, Structure};
 use crate::proto::glob::Pattern;

@@ -1,7 +1,8 @@
 //! STOU: RFC 959 section 4.1.3, RFC 1123 section 4.1.2.9.
 
 use super::authenticated::{Authenticated, Endpoint, Prefix};
-use super::work::{StoreRequest, Transfer, TransferTask, Work};
+use super::transfer::{StoreRequest, Transfer, TransferTask};
+use super::work::Work;
 use super::{DataProtection, Session, Step};
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::parameters::{Right, Type};
