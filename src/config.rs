@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 use toml::Spanned;
 
 use network::{Override, PassiveAddress, TlsVersion, TruncatedUploads};
@@ -441,15 +441,7 @@ fn yes() -> bool {
 
 /// Where the elements of a list stand.
 fn spans<'a>(table: &'a DeTable<'_>, key: &str) -> impl Iterator<Item = Range<usize>> + 'a {
-    let list = table.get(key).and_then(|value| match value.get_ref() {
-        DeValue::Array(list) => Some(list),
-        DeValue::String(_)
-        | DeValue::Integer(_)
-        | DeValue::Float(_)
-        | DeValue::Boolean(_)
-        | DeValue::Datetime(_)
-        | DeValue::Table(_) => None,
-    });
+    let list = table.get(key).and_then(|value| value.get_ref().as_array());
     list.into_iter()
         .flat_map(|list| list.iter().map(Spanned::span))
 }

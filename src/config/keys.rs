@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 /// Whether a key does something yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,11 +116,11 @@ pub fn check(table: &DeTable<'_>) -> Result<(), (Range<usize>, String)> {
     check_table("", table)?;
     for (name, value) in table {
         let name: &str = name.get_ref();
-        let DeValue::Array(tables) = value.get_ref() else {
+        let Some(tables) = value.get_ref().as_array() else {
             continue;
         };
         for element in tables {
-            if let DeValue::Table(inner) = element.get_ref() {
+            if let Some(inner) = element.get_ref().as_table() {
                 check_table(name, inner)?;
             }
         }

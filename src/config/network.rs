@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
 use serde::de::{Deserialize, Deserializer};
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::value::from_text;
 use super::{Config, DataSession};
@@ -220,25 +220,10 @@ pub(super) fn check(
 fn networks<'a>(table: &'a DeTable<'a>) -> impl Iterator<Item = &'a DeTable<'a>> {
     let list = table
         .get("network")
-        .and_then(|value| match value.get_ref() {
-            DeValue::Array(list) => Some(list),
-            DeValue::String(_)
-            | DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Table(_) => None,
-        });
+        .and_then(|value| value.get_ref().as_array());
     list.into_iter().flat_map(|list| {
-        list.iter().filter_map(|element| match element.get_ref() {
-            DeValue::Table(table) => Some(table),
-            DeValue::String(_)
-            | DeValue::Integer(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_) => None,
-        })
+        list.iter()
+            .filter_map(|element| element.get_ref().as_table())
     })
 }
 

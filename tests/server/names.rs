@@ -7,19 +7,21 @@ use std::os::unix::fs::symlink;
 use crate::client::Client;
 use crate::harness::{Family, Port, Server, PASSWORD};
 use crate::programs::{curl, lftp, run, url};
-use crate::tls::{client_config, Version, VERSIONS};
+use crate::tls::{client_config, TlsClient, Version, VERSIONS};
 
-/// An upload by STOU, and the name it was given.
-fn store_unique(client: &mut Client, bytes: &[u8]) -> String {
+/// The begin of an upload by STOU, and the name it was given.
+fn begin_unique(client: &mut Client, command: &str) -> (TlsClient, String) {
     let address = client.passive();
     let mut data = client.connect(address);
-    let mark = client.expect("STOU ignored", 150).text();
-    let name = mark
-        .trim_end()
-        .strip_prefix("150 FILE: ")
-        .unwrap()
-        .to_owned();
+    let mark = client.expect(command, 150).text();
+    let name = mark.trim_end().strip_prefix("150 FILE: ").unwrap();
     data.handshake();
+    (data, name.to_owned())
+}
+
+/// A whole upload by STOU, and its name.
+fn store_unique(client: &mut Client, bytes: &[u8]) -> String {
+    let (mut data, name) = begin_unique(client, "STOU ignored");
     data.send(bytes);
     data.close();
     let end = client.expect_reply(226).text();
@@ -63,15 +65,7 @@ fn stou_replaces_nothing_and_can_be_resumed() {
     bert.expect("STOU", 550);
 
     let mut client = Client::ready(&server, Version::V13);
-    let address = client.passive();
-    let mut data = client.connect(address);
-    let mark = client.expect("STOU", 150).text();
-    let name = mark
-        .trim_end()
-        .strip_prefix("150 FILE: ")
-        .unwrap()
-        .to_owned();
-    data.handshake();
+    let (mut data, name) = begin_unique(&mut client, "STOU");
     data.send(b"from the client");
     // Somebody takes the name meanwhile.
     fs::write(server.file(&name), "from the device").unwrap();
@@ -79,15 +73,7 @@ fn stou_replaces_nothing_and_can_be_resumed() {
     client.expect_reply(553);
     assert_eq!(fs::read(server.file(&name)).unwrap(), b"from the device");
 
-    let address = client.passive();
-    let mut data = client.connect(address);
-    let mark = client.expect("STOU", 150).text();
-    let name = mark
-        .trim_end()
-        .strip_prefix("150 FILE: ")
-        .unwrap()
-        .to_owned();
-    data.handshake();
+    let (mut data, name) = begin_unique(&mut client, "STOU");
     data.send(b"first ");
     drop(data);
     client.expect_reply(426);
