@@ -10,8 +10,9 @@ use std::time::{Duration, SystemTime};
 use crossbeam_channel::{Receiver, Sender};
 use sha_crypt::{PasswordHashRef, PasswordHasher, PasswordVerifier, ShaCrypt};
 
+use crate::config::storage::{Share, Storage};
 use crate::config::value::PasswordHash;
-use crate::config::{DataSession, User};
+use crate::config::{Config, DataSession, User};
 use crate::proto::command::Password;
 use crate::proto::parameters::Rights;
 use crate::wait::Deadline;
@@ -34,6 +35,12 @@ pub struct Account {
     pub name: String,
     /// The directory that the user sees as `/`.
     pub root: PathBuf,
+    /// Whether it must be the root of a mounted file system.
+    pub require_mount: bool,
+    /// Further directories that the user sees in it, by name.
+    pub shares: Vec<(String, Share)>,
+    /// How the user's files are kept.
+    pub storage: Storage,
     /// What the user may do there.
     pub rights: Rights,
     /// What the user's own `data-session` says.
@@ -79,7 +86,8 @@ pub fn today(now: SystemTime) -> Option<u32> {
 
 impl Accounts {
     /// The accounts of a configuration.
-    pub fn new(users: &[User]) -> Accounts {
+    pub fn new(config: &Config) -> Accounts {
+        let users = &config.user;
         let decoy = users
             .iter()
             .filter_map(|user| user.password.as_ref())
@@ -89,6 +97,13 @@ impl Accounts {
         let account = |user: &User| Account {
             name: user.name.get_ref().clone(),
             root: user.root.get_ref().clone(),
+            require_mount: user.require_mount,
+            shares: user
+                .share
+                .iter()
+                .map(|(name, share)| (name.get_ref().clone(), share.clone()))
+                .collect(),
+            storage: Storage::of(config, user),
             rights: user.access.0,
             data_session: user.data_session,
             sessions: user.sessions.map(|count| count.0),
@@ -329,7 +344,7 @@ mod tests {
         );
         let mut config = crate::config::Config::parse(&text, std::path::Path::new("f")).unwrap();
         config.user[0].expires = expires;
-        Accounts::new(&config.user)
+        Accounts::new(&config)
     }
 
     fn check(accounts: &Accounts, name: &[u8], password: &[u8], today: Option<u32>) -> Checked {
@@ -386,7 +401,7 @@ mod tests {
         ]
         .concat();
         let config = crate::config::Config::parse(&text, std::path::Path::new("f")).unwrap();
-        let accounts = Accounts::new(&config.user);
+        let accounts = Accounts::new(&config);
         let hashing = Hashing::default();
         let turn = hashing.wait_for_turn().unwrap();
         let by_password = |name: &str, presented: &'static str| {

@@ -4,6 +4,7 @@ pub mod file;
 pub mod fixed;
 pub mod keys;
 pub mod network;
+pub mod storage;
 pub mod users;
 pub mod value;
 
@@ -17,6 +18,7 @@ use toml::de::DeTable;
 use toml::Spanned;
 
 use network::{Override, PassiveAddress, TlsVersion, TruncatedUploads};
+use storage::{ByteSize, FileMode, Share, Shares};
 use value::{Access, Address, Count, LogTarget, Millis, PasswordHash, PortRange, Workers};
 
 use crate::proto::network::Network;
@@ -84,6 +86,20 @@ pub struct Config {
     /// Whether symbolic links inside a root are followed.
     #[serde(default = "yes")]
     pub symlinks: bool,
+    /// The mode of new files.
+    pub file_mode: Option<FileMode>,
+    /// Bytes that uploads leave free on the file system.
+    #[serde(default = "ByteSize::keep_free")]
+    pub keep_free: ByteSize,
+    /// After how long a partial upload that nobody resumes is removed.
+    #[serde(default = "Millis::partial_age")]
+    pub partial_age: Millis,
+    /// Whether an upload is synced before its reply.
+    #[serde(default = "yes")]
+    pub durable: bool,
+    /// Whether an upload appears under its name only when it is whole.
+    #[serde(default = "yes")]
+    pub atomic: bool,
     /// From connection to login.
     #[serde(default = "Millis::login")]
     pub login_timeout: Millis,
@@ -165,6 +181,18 @@ pub struct User {
     /// What the user may do there.
     #[serde(default)]
     pub access: Access,
+    /// Further directories that the user sees in the root.
+    #[serde(default)]
+    pub share: Shares,
+    /// Whether nobody logs in while the root is not the root of a mounted file system.
+    #[serde(default)]
+    pub require_mount: bool,
+    /// `durable`, for this user.
+    pub durable: Option<bool>,
+    /// `atomic`, for this user.
+    pub atomic: Option<bool>,
+    /// `file-mode`, for this user.
+    pub file_mode: Option<FileMode>,
     /// The name that the client's certificate must have; without a password that is enough.
     pub client_certificate: Option<Spanned<String>>,
     /// What ties this user's data connections to their control connection.
@@ -413,11 +441,12 @@ impl Config {
                         .to_owned(),
                 ));
             }
-            if !user.root.get_ref().is_absolute() {
-                return Err((
-                    Some(user.root.span()),
-                    "expected an absolute path, beginning with /".to_owned(),
-                ));
+            absolute(&user.root)?;
+            for (name, share) in &user.share {
+                if let Some(mistake) = Share::mistake_in(name.get_ref()) {
+                    return Err((Some(name.span()), mistake.to_owned()));
+                }
+                absolute(&share.path)?;
             }
         }
         Ok(())
@@ -433,6 +462,14 @@ fn read(file: &Path) -> io::Result<String> {
         let line = line.saturating_add(1);
         io::Error::other(format!("expected text in UTF-8, which line {line} is not"))
     })
+}
+
+fn absolute(path: &Spanned<PathBuf>) -> Result<(), (Option<Range<usize>>, String)> {
+    if path.get_ref().is_absolute() {
+        return Ok(());
+    }
+    let message = "expected an absolute path, beginning with /".to_owned();
+    Err((Some(path.span()), message))
 }
 
 fn yes() -> bool {

@@ -20,6 +20,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::config::storage::Storage;
 use crate::proto::listing::{Entry, Kind};
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path::{self, VirtualPath};
@@ -40,6 +41,7 @@ pub struct Root {
     handle: OwnedFd,
     resolver: Resolver,
     owner: Vec<u8>,
+    storage: Storage,
 }
 
 /// A file open for RETR.
@@ -49,21 +51,23 @@ pub struct Reading {
 }
 
 impl Root {
-    /// Opens `directory` as the root of `user`, whose name sets partial uploads apart.
+    /// Opens `directory` as the root of `user`, whose name sets partial uploads apart, and whose
+    /// files are kept as `storage` says.
     ///
     /// # Errors
     /// What open(2) reports; the directory may be missing or not mounted.
-    pub fn open(directory: &Path, user: &str, symlinks: bool) -> io::Result<Root> {
+    pub fn open(directory: &Path, user: &str, storage: Storage) -> io::Result<Root> {
         let handle = rustix::fs::open(
             directory.as_os_str().as_bytes(),
             OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        let resolver = Resolver::detect(&handle, symlinks);
+        let resolver = Resolver::detect(&handle, storage.symlinks);
         Ok(Root {
             handle,
             resolver,
             owner: user.as_bytes().to_vec(),
+            storage,
         })
     }
 
@@ -137,7 +141,16 @@ impl Root {
     /// Why it was not made.
     pub fn make_directory(&self, path: &VirtualPath) -> Result<(), FileError> {
         let (parent, name) = self.parent(path)?;
-        rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o777)).map_err(from_errno)
+        let mode = directory_mode(self.storage.file_mode.unwrap_or(0o666));
+        rustix::fs::mkdirat(&parent, &name[..], mode).map_err(from_errno)?;
+        if self.storage.file_mode.is_some() {
+            // The umask has taken something of it.
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let made = rustix::fs::openat(&parent, &name[..], flags, Mode::empty());
+            made.and_then(|made| rustix::fs::fchmod(made, mode))
+                .map_err(from_errno)?;
+        }
+        Ok(())
     }
 
     /// RMD: removes an empty directory. Partial uploads do not show, so they do not count as
@@ -304,6 +317,11 @@ impl Reading {
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
         rustix::io::retry_on_intr(|| rustix::io::read(&self.file, &mut *buffer)).map_err(from_errno)
     }
+}
+
+/// The mode of directories beside files of this mode: search where there is read.
+fn directory_mode(file_mode: u32) -> Mode {
+    Mode::from_raw_mode(file_mode | (file_mode & 0o444) >> 2)
 }
 
 /// A new time of modification, the time of the last access staying as it is.

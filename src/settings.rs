@@ -77,7 +77,7 @@ impl Settings {
         };
         let tls = Tls::with_clients(Arc::clone(&certificates), &clients, i64::MIN);
         Ok(Settings {
-            accounts: Accounts::new(&config.user),
+            accounts: Accounts::new(&config),
             tls: tls.map_err(SettingsError::Tls)?,
             certificates,
             clients,

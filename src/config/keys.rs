@@ -17,7 +17,7 @@ pub enum State {
 /// A key of the configuration.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
-    /// The table it stands in: "" for the top, else `user`, `certificate` or `network`.
+    /// The table it stands in: "" for the top, else `user`, `share`, `certificate` or `network`.
     pub table: &'static str,
     /// Its name.
     pub name: &'static str,
@@ -42,7 +42,7 @@ const fn planned(table: &'static str, name: &'static str) -> Key {
 }
 
 /// The table, in the order of the manual page.
-pub const KEYS: [Key; 63] = [
+pub const KEYS: [Key; 66] = [
     built("", "listen"),
     built("", "listen-implicit"),
     built("", "account"),
@@ -77,11 +77,11 @@ pub const KEYS: [Key; 63] = [
     built("", "client-certificates"),
     built("", "ascii"),
     built("", "symlinks"),
-    planned("", "file-mode"),
-    planned("", "keep-free"),
-    planned("", "partial-age"),
-    planned("", "durable"),
-    planned("", "atomic"),
+    built("", "file-mode"),
+    built("", "keep-free"),
+    built("", "partial-age"),
+    built("", "durable"),
+    built("", "atomic"),
     built("", "users-file"),
     built("", "certificate"),
     built("certificate", "chain"),
@@ -91,14 +91,17 @@ pub const KEYS: [Key; 63] = [
     built("user", "password"),
     built("user", "root"),
     built("user", "access"),
-    planned("user", "share"),
-    planned("user", "require-mount"),
+    built("user", "share"),
+    built("user", "require-mount"),
     built("user", "client-certificate"),
     built("user", "data-session"),
     built("user", "sessions"),
-    planned("user", "durable"),
-    planned("user", "atomic"),
-    planned("user", "file-mode"),
+    built("user", "durable"),
+    built("user", "atomic"),
+    built("user", "file-mode"),
+    built("share", "path"),
+    built("share", "access"),
+    built("share", "require-mount"),
     built("", "network"),
     built("network", "from"),
     built("network", "passive-address"),
@@ -120,8 +123,15 @@ pub fn check(table: &DeTable<'_>) -> Result<(), (Range<usize>, String)> {
             continue;
         };
         for element in tables {
-            if let Some(inner) = element.get_ref().as_table() {
-                check_table(name, inner)?;
+            let Some(inner) = element.get_ref().as_table() else {
+                continue;
+            };
+            check_table(name, inner)?;
+            let shares = inner.get("share").and_then(|it| it.get_ref().as_table());
+            for share in shares.into_iter().flat_map(|it| it.values()) {
+                if let Some(share) = share.get_ref().as_table() {
+                    check_table("share", share)?;
+                }
             }
         }
     }

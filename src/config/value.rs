@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, Error, Visitor};
 use crate::proto::network::Network;
 use crate::proto::parameters::{Right, Rights};
 
-/// A time span such as `"500ms"`, `"30s"`, `"5m"` or `"2h"`.
+/// A time span such as `"500ms"`, `"30s"`, `"5m"`, `"2h"` or `"3d"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Millis(u64);
 
@@ -51,6 +51,10 @@ impl Millis {
         Millis::seconds(5)
     }
 
+    pub(super) fn partial_age() -> Millis {
+        Millis::seconds(3 * 86_400)
+    }
+
     fn parse(text: &str) -> Option<Millis> {
         let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
         let unit = match text.get(digits.len()..)? {
@@ -58,6 +62,7 @@ impl Millis {
             "s" => 1000,
             "m" => 60_000,
             "h" => 3_600_000,
+            "d" => 86_400_000,
             _ => return None,
         };
         let count: u64 = digits.parse().ok()?;
@@ -230,7 +235,7 @@ impl<'de> Deserialize<'de> for Millis {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Error> {
         from_text(
             deserializer,
-            "a time span with its unit, such as \"500ms\", \"30s\", \"5m\" or \"2h\"",
+            "a time span with its unit, such as \"500ms\", \"30s\", \"5m\", \"2h\" or \"3d\"",
             Millis::parse,
         )
     }
@@ -387,12 +392,13 @@ mod tests {
     fn time_spans() {
         assert_eq!(Millis::parse("2h"), Some(Millis(7_200_000)));
         assert_eq!(Millis::parse("500ms"), Some(Millis(500)));
+        assert_eq!(Millis::parse("3d"), Some(Millis::partial_age()));
         for wrong in [
             "",
             "5",
             "s",
             "-1s",
-            "1d",
+            "1w",
             "0s",
             "99999999999999999999h",
             "9000000h",

@@ -175,8 +175,7 @@ impl ServerPi<'_> {
 
     /// Lets a verified user in, if the root is there and one more session may be.
     fn admit(&mut self, account: &Arc<Account>) -> (Verdict, &'static str) {
-        let symlinks = self.settings.config.symlinks;
-        let root = match Root::open(&account.root, &account.name, symlinks) {
+        let root = match Root::open(&account.root, &account.name, account.storage) {
             Ok(root) => root,
             Err(error) => {
                 self.log

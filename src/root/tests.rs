@@ -40,7 +40,7 @@ fn tree() -> (TempDir, [Root; 2]) {
     symlink("loop", root.join("loop")).unwrap();
     symlink("/proc/self/root", root.join("magic")).unwrap();
     let open = |resolver| {
-        Root::open(&root, "anna", true)
+        Root::open(&root, "anna", Storage::default())
             .unwrap()
             .with_resolver(resolver)
     };
@@ -325,7 +325,7 @@ proptest! {
                 Make::Link(name, target) => symlink(target, top.join(name)),
             };
         }
-        let root = Root::open(&top, "anna", symlinks).unwrap();
+        let root = Root::open(&top, "anna", Storage { symlinks, ..Storage::default() }).unwrap();
         for name in &names {
             let path = path(name);
             for flags in [OFlags::PATH, OFlags::PATH | OFlags::DIRECTORY, OFlags::RDONLY] {

@@ -188,7 +188,12 @@ mod tests {
         for number in 0..1000 {
             std::fs::write(place.path().join(format!("{number:0100}")), "").unwrap();
         }
-        let root = Root::open(place.path(), "anna", true).unwrap();
+        let root = Root::open(
+            place.path(),
+            "anna",
+            crate::config::storage::Storage::default(),
+        )
+        .unwrap();
         let (pieces, text) = fills(&root, b"*x");
         assert_eq!(text, b"");
         assert!(pieces > 10, "{pieces}");

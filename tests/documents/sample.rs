@@ -27,7 +27,7 @@ fn setting(line: &str) -> Option<(Shown, &str, &str)> {
     let (name, _) = setting.split_once(" = ")?;
     let is_name = name
         .bytes()
-        .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        .all(|byte| byte.is_ascii_lowercase() || b"-.".contains(&byte));
     is_name.then_some((how, name, setting))
 }
 
@@ -50,6 +50,16 @@ fn the_sample_loads_and_shows_every_built_key() {
         if let Some(name) = line.strip_prefix("[[") {
             name.trim_end_matches(']').clone_into(&mut table);
             shown.insert(format!(".{table}"));
+        } else if let Some((_, name, setting)) =
+            setting(line).filter(|(_, name, _)| name.starts_with("share."))
+        {
+            assert_eq!((&table[..], name), ("user", "share.logs"));
+            is_not_set(&table, "share");
+            shown.insert("user.share".to_owned());
+            let inner = setting.split_once('{').unwrap().1.split(',');
+            shown.extend(
+                inner.map(|it| format!("share.{}", it.split_once(" = ").unwrap().0.trim())),
+            );
         } else if let Some((how, name, setting)) = setting(line) {
             shown.insert(format!("{table}.{name}"));
             match how {

@@ -48,7 +48,7 @@ fn a_broken_upload_is_resumed() {
 fn a_partial_is_its_owners() {
     let (place, [root, _]) = tree();
     broken(&root, "new", "ab");
-    let other = Root::open(&place.path().join("root"), "bob", true).unwrap();
+    let other = Root::open(&place.path().join("root"), "bob", Storage::default()).unwrap();
     assert_eq!(
         other.examine(&path("new")).unwrap_err().kind,
         FileErrorKind::NotFound
