@@ -14,7 +14,7 @@ use crate::config::storage::{Share, Storage};
 use crate::config::value::PasswordHash;
 use crate::config::{Config, DataSession, User};
 use crate::proto::command::Password;
-use crate::proto::parameters::Rights;
+use crate::proto::permissions::Permissions;
 use crate::wait::Deadline;
 
 /// Logins that may wait for the hash function at once.
@@ -41,8 +41,8 @@ pub struct Account {
     pub shares: Vec<(String, Share)>,
     /// How the user's files are kept.
     pub storage: Storage,
-    /// What the user may do there.
-    pub rights: Rights,
+    /// What the user may do there and in the shares.
+    pub permissions: Permissions,
     /// What the user's own `data-session` says.
     pub data_session: Option<DataSession>,
     /// How many sessions the user may have at once.
@@ -104,7 +104,12 @@ impl Accounts {
                 .map(|(name, share)| (name.get_ref().clone(), share.clone()))
                 .collect(),
             storage: Storage::of(config, user),
-            rights: user.access.0,
+            permissions: user.share.iter().fold(
+                user.access.0.into(),
+                |permissions: Permissions, (name, share)| {
+                    permissions.with_share(name.get_ref().as_bytes(), share.access.0)
+                },
+            ),
             data_session: user.data_session,
             sessions: user.sessions.map(|count| count.0),
             expires: user.expires,

@@ -182,14 +182,14 @@ impl Terms<'_> {
                 format,
                 prefix,
                 pattern,
-                rights,
+                permissions,
             } => Listing::open(
                 self.root,
                 path,
                 *format,
                 prefix,
                 pattern.as_ref(),
-                *rights,
+                permissions,
                 now(),
             )
             .map(Subject::Listing),
@@ -358,7 +358,7 @@ mod tests {
             format: Format::Names,
             prefix: Vec::new(),
             pattern: None,
-            rights: Rights::FULL,
+            permissions: Rights::FULL.into(),
         };
         let mut totals = Totals::default();
         let aborted = Err(TransferError::Aborted);

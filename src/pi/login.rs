@@ -115,7 +115,7 @@ impl ServerPi<'_> {
             Checking::Waiting => (Verdict::Waiting, "waiting"),
         };
         let clear = work.in_clear_text();
-        self.report_login(work.name(), verdict, word, clear);
+        self.report_login(work.name(), &verdict, word, clear);
         work.finished(verdict)
     }
 
@@ -134,7 +134,7 @@ impl ServerPi<'_> {
             Some(Checked::Expired) => (Verdict::Refused, "expired"),
             Some(Checked::Refused | Checked::NoCertificate) => (Verdict::Refused, "refused"),
         };
-        self.report_login(work.name(), verdict, word, false);
+        self.report_login(work.name(), &verdict, word, false);
         work.finished(Identity::Known(verdict))
     }
 
@@ -142,7 +142,7 @@ impl ServerPi<'_> {
         Some((self.certificate.as_ref()?, &self.settings.clients))
     }
 
-    fn report_login(&self, name: &[u8], verdict: Verdict, word: &'static str, clear: bool) {
+    fn report_login(&self, name: &[u8], verdict: &Verdict, word: &'static str, clear: bool) {
         let mut totals = self.service.counters.totals();
         let level = match verdict {
             Verdict::Accepted(_) => {
@@ -198,6 +198,6 @@ impl ServerPi<'_> {
         }
         self.demand = self.conditions.demand.for_user(account.data_session);
         self.root = Some(root);
-        (Verdict::Accepted(account.rights), "accepted")
+        (Verdict::Accepted(account.permissions.clone()), "accepted")
     }
 }

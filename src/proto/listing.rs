@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use time::{Month, OffsetDateTime};
 
-use super::parameters::{Facts, Right, Rights};
+use super::parameters::{Facts, Right};
+use super::permissions::Standing;
 
 /// How LIST, NLST and MLSD differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +87,13 @@ pub fn long_line(name: &[u8], entry: &Entry, now: i64, lines: &mut Vec<u8>) {
 }
 
 /// Appends the facts and the name as MLSD and MLST have them, without a line end.
-pub fn facts_line(name: &[u8], entry: &Entry, facts: Facts, rights: Rights, line: &mut Vec<u8>) {
+pub fn facts_line(
+    name: &[u8],
+    entry: &Entry,
+    facts: Facts,
+    standing: impl Into<Standing>,
+    line: &mut Vec<u8>,
+) {
     let mut text = String::with_capacity(80);
     if facts.has(0) {
         text.push_str(match entry.kind {
@@ -105,7 +112,7 @@ pub fn facts_line(name: &[u8], entry: &Entry, facts: Facts, rights: Rights, line
     }
     if facts.has(3) {
         text.push_str("perm=");
-        text.push_str(&permissions(entry.kind, rights));
+        text.push_str(&permissions(entry.kind, standing.into()));
         text.push(';');
     }
     if facts.has(4) {
@@ -172,7 +179,7 @@ pub fn seconds(time_val: &[u8]) -> Option<i64> {
 }
 
 /// The letters of the perm fact (RFC 3659 section 7.5.5).
-fn permissions(kind: Kind, rights: Rights) -> String {
+fn permissions(kind: Kind, standing: Standing) -> String {
     let letters: &[(char, Right)] = match kind {
         Kind::File => &[
             ('a', Right::Append),
@@ -194,7 +201,9 @@ fn permissions(kind: Kind, rights: Rights) -> String {
     let enter = (kind == Kind::Directory).then_some('e');
     letters
         .iter()
-        .filter(|(_, right)| rights.allow(*right))
+        .filter(|(letter, right)| {
+            standing.rights.allow(*right) && !(standing.fixed && matches!(letter, 'd' | 'f'))
+        })
         .map(|(letter, _)| *letter)
         .chain(enter)
         .collect()
@@ -220,6 +229,7 @@ fn moment(seconds: i64) -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::parameters::Rights;
 
     const FILE: Entry = Entry {
         kind: Kind::File,
@@ -299,6 +309,15 @@ mod tests {
         );
         assert_eq!(line(Facts::parse(b"perm"), Rights::READ_ONLY), "perm=r; x");
         assert_eq!(line(Facts::parse(b""), Rights::FULL), " x");
+    }
+
+    #[test]
+    fn what_stays_can_be_neither_removed_nor_renamed() {
+        let letters = |rights, fixed| permissions(Kind::Directory, Standing { rights, fixed });
+        assert_eq!(letters(Rights::FULL, false), "cdflmpe");
+        assert_eq!(letters(Rights::FULL, true), "clmpe");
+        assert_eq!(letters(Rights::READ_ONLY, true), "le");
+        assert_eq!(letters(Rights::UPLOAD_ONLY, true), "clme");
     }
 
     #[test]

@@ -12,5 +12,6 @@ pub mod network;
 pub mod outcome;
 pub mod parameters;
 pub mod path;
+pub mod permissions;
 pub mod reply;
 pub mod session;

@@ -55,7 +55,7 @@ impl Dtp<'_> {
             Format::Long,
             b"",
             work.pattern(),
-            work.rights(),
+            work.permissions(),
             now(),
         );
         let mut listing = match opened {

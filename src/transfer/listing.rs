@@ -3,8 +3,8 @@
 use crate::proto::glob::Pattern;
 use crate::proto::listing::{self, Entry, Format};
 use crate::proto::outcome::{FileError, FileErrorKind};
-use crate::proto::parameters::Rights;
 use crate::proto::path::VirtualPath;
+use crate::proto::permissions::Permissions;
 use crate::root::{Directory, Found, Root};
 
 /// A listing under way.
@@ -14,17 +14,19 @@ pub(super) struct Listing {
 }
 
 enum Of {
-    Directory(Directory, VirtualPath),
+    Directory(Directory),
     /// LIST and NLST of a file name just that file.
     File(Vec<u8>, Entry),
 }
 
 struct Style {
+    /// Where the entries are.
+    directory: VirtualPath,
     format: Format,
     prefix: Vec<u8>,
     /// Which names of the directory are meant; all where there is none.
     pattern: Option<Pattern>,
-    rights: Rights,
+    permissions: Permissions,
     now: i64,
 }
 
@@ -38,18 +40,19 @@ impl Listing {
         format: Format,
         prefix: &[u8],
         pattern: Option<&Pattern>,
-        rights: Rights,
+        permissions: &Permissions,
         now: i64,
     ) -> Result<Listing, FileError> {
         let mut style = Style {
+            directory: path.clone(),
             format,
             prefix: prefix.to_vec(),
             pattern: None,
-            rights,
+            permissions: permissions.clone(),
             now,
         };
         let of = match (root.list(path), path.name()) {
-            (Ok(directory), _) => Of::Directory(directory, path.clone()),
+            (Ok(directory), _) => Of::Directory(directory),
             (Err(error), Some(name))
                 if error.kind == FileErrorKind::NotADirectory && !style.is_facts() =>
             {
@@ -59,6 +62,7 @@ impl Listing {
                     None => name.to_vec(),
                 };
                 style.prefix.clear();
+                style.directory = path.parent();
                 Of::File(name, root.examine(path)?)
             }
             (Err(error), _) => match (error.kind, pattern) {
@@ -66,8 +70,8 @@ impl Listing {
                 (FileErrorKind::NotFound | FileErrorKind::NameInvalid, Some(pattern)) => {
                     style.prefix = pattern.directory().to_vec();
                     style.pattern = Some(pattern.clone());
-                    let above = path.parent();
-                    Of::Directory(root.list(&above)?, above)
+                    style.directory = path.parent();
+                    Of::Directory(root.list(&style.directory)?)
                 }
                 (_, _) => return Err(error),
             },
@@ -77,7 +81,7 @@ impl Listing {
 
     /// Whether it is of a directory's entries.
     pub(super) fn is_of_directory(&self) -> bool {
-        matches!(self.of, Of::Directory(..))
+        matches!(self.of, Of::Directory(_))
     }
 
     /// Appends lines until there are about `enough` bytes, and returns whether more may follow.
@@ -90,12 +94,12 @@ impl Listing {
         enough: usize,
     ) -> Result<bool, FileError> {
         let style = &self.style;
-        let (directory, path) = match &mut self.of {
+        let directory = match &mut self.of {
             Of::File(name, entry) => {
                 style.line(name, Some(entry), lines);
                 return Ok(false);
             }
-            Of::Directory(directory, path) => (directory, path),
+            Of::Directory(directory) => directory,
         };
         while lines.len() < enough {
             let more = if style.format == Format::Names {
@@ -108,7 +112,7 @@ impl Listing {
                 let each = |name: &[u8], found| {
                     let entry = match found {
                         Found::Entry(entry) => Some(entry),
-                        Found::Link => root.follow(path, name),
+                        Found::Link => root.follow(&style.directory, name),
                     };
                     if let Some(entry) = entry {
                         style.line(name, Some(&entry), lines);
@@ -141,7 +145,8 @@ impl Style {
         match (self.format, entry) {
             (Format::Long, Some(entry)) => listing::long_line(name, entry, self.now, lines),
             (Format::Facts(facts), Some(entry)) => {
-                listing::facts_line(name, entry, facts, self.rights, lines);
+                let standing = self.permissions.standing_of_entry(&self.directory, name);
+                listing::facts_line(name, entry, facts, standing, lines);
                 lines.extend_from_slice(b"\r\n");
             }
             (Format::Names, _) => {
@@ -157,6 +162,7 @@ impl Style {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::parameters::Rights;
 
     fn fills(root: &Root, argument: &[u8]) -> (usize, Vec<u8>) {
         let path = VirtualPath::root().join(argument).unwrap();
@@ -167,7 +173,7 @@ mod tests {
             Format::Names,
             b"",
             pattern.as_ref(),
-            Rights::FULL,
+            &Rights::FULL.into(),
             0,
         );
         let (mut listing, mut text, mut pieces) = (opened.unwrap(), Vec::new(), 1);

@@ -10,6 +10,7 @@ use ftpsd::proto::listing::{Entry, Format, Kind};
 use ftpsd::proto::network::Network;
 use ftpsd::proto::outcome::{Decided, FileError, FileErrorKind, Hangup, TransferError, Unbound};
 use ftpsd::proto::parameters::{Right, Rights};
+use ftpsd::proto::permissions::Permissions;
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
     Active, DataProtection, Digest, Examine, FileAnswer, FileTask, Hashing, Heard, Identity,
@@ -671,7 +672,7 @@ fn transfer_task(task: &TransferTask) -> String {
             format,
             prefix,
             pattern,
-            rights: _,
+            permissions: _,
         } => format!(
             "list {} {}{}{}",
             path.as_bytes().escape_ascii(),
@@ -692,7 +693,7 @@ fn transfer_task(task: &TransferTask) -> String {
 
 fn verdict(outcome: &str) -> Result<Verdict, String> {
     match outcome.strip_prefix("accepted ") {
-        Some(rights) => Ok(Verdict::Accepted(named_rights(rights)?)),
+        Some(rights) => Ok(Verdict::Accepted(permissions(rights)?)),
         None => one_of(
             outcome,
             &[
@@ -704,6 +705,18 @@ fn verdict(outcome: &str) -> Result<Verdict, String> {
             ],
         ),
     }
+}
+
+/// Rights in the root, then a share's name with the rights in it for each share.
+fn permissions(words: &str) -> Result<Permissions, String> {
+    let (own, shares) = words.split_once(' ').unwrap_or((words, ""));
+    let own = Permissions::from(named_rights(own)?);
+    shares.split_whitespace().try_fold(own, |all, share| {
+        let (name, rights) = share
+            .split_once('=')
+            .ok_or_else(|| format!("no share: {share}"))?;
+        Ok(all.with_share(name.as_bytes(), named_rights(rights)?))
+    })
 }
 
 /// A preset, `none`, or the names of rights joined by `+`.
@@ -799,11 +812,11 @@ fn transfer_error(words: &str) -> Result<TransferError, String> {
     one_of(words, &known.map(|error| (error.word(), error)))
 }
 
-fn one_of<T: Copy>(name: &str, known: &[(&str, T)]) -> Result<T, String> {
+fn one_of<T: Clone>(name: &str, known: &[(&str, T)]) -> Result<T, String> {
     known
         .iter()
         .find(|(known, _)| *known == name)
-        .map(|(_, value)| *value)
+        .map(|(_, value)| value.clone())
         .ok_or_else(|| {
             let known: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
             format!("{name} is none of: {}", known.join(", "))

@@ -14,6 +14,7 @@ use ftpsd::proto::network::Network;
 use ftpsd::proto::outcome::{Decided, FileError, FileErrorKind, Hangup, TransferError, Unbound};
 use ftpsd::proto::parameters::{Right, Rights};
 use ftpsd::proto::path::{is_reserved, PathError, VirtualPath, LONGEST_NAME, LONGEST_PATH};
+use ftpsd::proto::permissions::Permissions;
 use ftpsd::proto::reply::Reply;
 use ftpsd::proto::session::{
     Active, DataProtection, Digest, Examine, FileAnswer, FileTask, FileWork, Finished, Hash,
@@ -262,21 +263,70 @@ pub fn session(input: &[u8]) {
 }
 
 /// Whether a verdict counts among the failures that close the connection.
-fn counts(verdict: Verdict) -> bool {
+fn counts(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Refused | Verdict::Waiting)
 }
 
-const VERDICTS: [(u8, Verdict); 9] = [
-    (b'f', Verdict::Accepted(Rights::FULL)),
-    (b'r', Verdict::Accepted(Rights::READ_ONLY)),
-    (b'u', Verdict::Accepted(Rights::UPLOAD_ONLY)),
-    (b'x', Verdict::Refused),
-    (b'd', Verdict::NoRoot),
-    (b'b', Verdict::Busy),
-    (b'e', Verdict::Refused),
-    (b'w', Verdict::Waiting),
-    (b'm', Verdict::TooMany),
+/// The rights of a user in the root, and those in the shares `a` and `b` where there are these.
+#[derive(Clone, Copy)]
+struct Granted {
+    own: Rights,
+    shares: Option<(Rights, Rights)>,
+}
+
+const fn granted(own: Rights) -> Result<Granted, fn() -> Verdict> {
+    Ok(Granted { own, shares: None })
+}
+
+const fn with_shares(own: Rights, a: Rights, b: Rights) -> Result<Granted, fn() -> Verdict> {
+    let shares = Some((a, b));
+    Ok(Granted { own, shares })
+}
+
+const VERDICTS: [(u8, Result<Granted, fn() -> Verdict>); 12] = [
+    (b'f', granted(Rights::FULL)),
+    (b'r', granted(Rights::READ_ONLY)),
+    (b'u', granted(Rights::UPLOAD_ONLY)),
+    (
+        b'1',
+        with_shares(Rights::FULL, Rights::READ_ONLY, Rights::FULL),
+    ),
+    (
+        b'2',
+        with_shares(Rights::READ_ONLY, Rights::FULL, Rights::UPLOAD_ONLY),
+    ),
+    (b'3', with_shares(Rights::FULL, Rights::FULL, Rights::FULL)),
+    (b'x', Err(|| Verdict::Refused)),
+    (b'd', Err(|| Verdict::NoRoot)),
+    (b'b', Err(|| Verdict::Busy)),
+    (b'e', Err(|| Verdict::Refused)),
+    (b'w', Err(|| Verdict::Waiting)),
+    (b'm', Err(|| Verdict::TooMany)),
 ];
+
+impl Granted {
+    fn verdict(self) -> Verdict {
+        let permissions = Permissions::from(self.own);
+        Verdict::Accepted(match self.shares {
+            None => permissions,
+            Some((a, b)) => permissions.with_share(b"a", a).with_share(b"b", b),
+        })
+    }
+
+    /// The rights at `path`, and the share that it is in.
+    fn at(&self, path: &VirtualPath) -> (Rights, u8) {
+        match (self.shares, path.as_bytes()) {
+            (Some((a, _)), b"/a" | [b'/', b'a', b'/', ..]) => (a, b'a'),
+            (Some((_, b)), b"/b" | [b'/', b'b', b'/', ..]) => (b, b'b'),
+            (Some(_) | None, _) => (self.own, b'/'),
+        }
+    }
+
+    /// Whether it may be removed, renamed or replaced by anybody.
+    fn stays(&self, path: &VirtualPath) -> bool {
+        path.is_root() || self.shares.is_some() && matches!(path.as_bytes(), b"/a" | b"/b")
+    }
+}
 
 const FILE_ERRORS: [(u8, FileErrorKind); 14] = [
     (b'1', FileErrorKind::NotFound),
@@ -376,7 +426,7 @@ struct Run {
     /// Clear text is permitted.
     plain: bool,
     private: bool,
-    rights: Option<Rights>,
+    granted: Option<Granted>,
     failures: u8,
     endpoint: bool,
     connect_to: Option<u16>,
@@ -434,7 +484,7 @@ impl Run {
             certified: false,
             plain: plain.is_some() && !implicit,
             private: implicit,
-            rights: None,
+            granted: None,
             failures: 0,
             endpoint: false,
             connect_to: None,
@@ -472,7 +522,7 @@ impl Run {
                         continue;
                     }
                     assert_eq!(self.unanswered, 0, "one completion reply for each command");
-                    assert_eq!(session.is_authenticated(), self.rights.is_some());
+                    assert_eq!(session.is_authenticated(), self.granted.is_some());
                     self.place = Place::Between(session);
                 }
                 rest @ (Place::Working(_)
@@ -547,7 +597,7 @@ impl Run {
             assert!(!self.certified, "a certificate was not looked at");
             let taken = self.secured || self.plain;
             assert_eq!(code, if taken { 331 } else { 530 });
-            self.rights = None;
+            self.granted = None;
             self.endpoint = false;
         } else if let Ok(Command::Abor) = input {
             self.endpoint = false;
@@ -560,13 +610,13 @@ impl Run {
     fn begin(&mut self, work: Work) {
         match &work {
             Work::Secure(secure) => {
-                assert!(!self.secured && self.rights.is_none());
+                assert!(!self.secured && self.granted.is_none());
                 assert_eq!(self.answer(&secure.invitation()), 234);
             }
             Work::Identify(identify) => {
                 assert!(self.certified, "a login by a certificate that nobody has");
                 assert_eq!(identify.name(), argument(&self.cause.line));
-                self.rights = None;
+                self.granted = None;
                 self.endpoint = false;
             }
             Work::Authenticate(authenticate) => {
@@ -576,7 +626,7 @@ impl Run {
                 assert!(format!("{work:?}").contains("password: Password(..)"));
             }
             Work::Listen(listen) => {
-                assert!(self.rights.is_some());
+                assert!(self.granted.is_some());
                 assert!(listen.how() == Passive::Epsv || !self.policy.ipv6);
             }
             Work::File(file) => self.check_file(file.task()),
@@ -591,60 +641,64 @@ impl Run {
             Work::Unique(_) => {
                 assert!(self.private, "data in clear text");
                 assert!(self.endpoint, "data to nowhere");
-                let rights = self.rights.expect("a login first");
-                assert!(rights.allow(Right::Write));
+                assert!(self.granted.is_some());
                 assert_eq!(self.cause.restart.unwrap_or(0), 0);
             }
             Work::Hash(hash) => {
                 check_path(hash.path());
-                let rights = self.rights.expect("a login first");
-                assert!(rights.allow(Right::Read));
+                assert!(self.rights(hash.path()).allow(Right::Read));
             }
             Work::Status(status) => {
                 check_path(status.path());
-                let rights = self.rights.expect("a login first");
-                assert!(rights.allow(Right::List));
+                assert!(self.rights(status.path()).allow(Right::List));
             }
         }
         self.place = Place::Working(work);
     }
 
+    fn rights(&self, path: &VirtualPath) -> Rights {
+        self.granted.expect("a login first").at(path).0
+    }
+
     fn check_file(&self, task: &FileTask) {
-        let rights = self.rights.expect("a login first");
+        let granted = self.granted.expect("a login first");
+        let may = |right, path| self.rights(path).allow(right) && !granted.stays(path);
         match task {
             FileTask::ChangeDirectory(path) => check_path(path),
             FileTask::MakeDirectory(path) => {
                 check_path(path);
-                assert!(rights.allow(Right::Mkdir) && !path.is_root());
+                assert!(may(Right::Mkdir, path));
             }
             FileTask::RemoveDirectory(path) | FileTask::Delete(path) => {
                 check_path(path);
-                assert!(rights.allow(Right::Delete) && !path.is_root());
+                assert!(may(Right::Delete, path));
             }
             FileTask::Rename { from, to, replace } => {
                 check_path(to);
                 assert_eq!(self.cause.rename_from.as_ref(), Some(from));
-                assert!(rights.allow(Right::Rename) && !from.is_root() && !to.is_root());
-                assert_eq!(*replace, rights.allow(Right::Overwrite));
+                assert!(may(Right::Rename, from) && may(Right::Rename, to));
+                assert_eq!(granted.at(from).1, granted.at(to).1, "from place to place");
+                assert_eq!(*replace, self.rights(to).allow(Right::Overwrite));
             }
             FileTask::SetModified { path, .. } => {
                 check_path(path);
-                assert!(rights.allow(Right::Overwrite) && !path.is_root());
+                assert!(may(Right::Overwrite, path));
             }
             FileTask::Examine { path, purpose } => {
                 check_path(path);
+                let rights = self.rights(path);
                 let listed = rights.allow(Right::List);
                 assert!(match purpose {
                     Examine::Size | Examine::Modified => listed || rights.allow(Right::Read),
                     Examine::Facts => listed,
-                    Examine::RenameFrom => rights.allow(Right::Rename),
+                    Examine::RenameFrom => may(Right::Rename, path),
                 });
             }
         }
     }
 
     fn check_transfer(&self, task: &TransferTask) {
-        let rights = self.rights.expect("a login first");
+        let granted = self.granted.expect("a login first");
         let restart = self.cause.restart.unwrap_or(0);
         match task {
             TransferTask::Retrieve {
@@ -653,7 +707,7 @@ impl Run {
                 ascii,
             } => {
                 check_path(path);
-                assert!(rights.allow(Right::Read));
+                assert!(self.rights(path).allow(Right::Read));
                 assert_eq!(*offset, restart);
                 assert!(!*ascii || *offset == 0 && self.policy.ascii);
             }
@@ -670,6 +724,8 @@ impl Run {
                     append,
                 } = request;
                 check_path(path);
+                assert!(!granted.stays(path) || path.is_root());
+                let rights = self.rights(path);
                 let other = if offset.is_none() {
                     Right::Append
                 } else {
@@ -686,15 +742,15 @@ impl Run {
             }
             TransferTask::List {
                 path,
-                rights: shown,
+                permissions: shown,
                 pattern,
                 ..
             } => {
                 check_path(path);
                 assert!(pattern.is_none() || verb(&self.cause.line) != b"MLSD");
                 assert!(pattern.is_none() || !path.is_root());
-                assert!(rights.allow(Right::List));
-                assert_eq!(*shown, rights);
+                assert!(self.rights(path).allow(Right::List));
+                assert_eq!(Verdict::Accepted(shown.clone()), granted.verdict());
             }
         }
     }
@@ -722,12 +778,16 @@ impl Run {
                 }
             }
             Work::Identify(work) => {
-                let verdict = chosen(&VERDICTS, outcome);
-                self.logged_in(work.finished(Identity::Known(verdict)), verdict, 232);
+                let decided = chosen(&VERDICTS, outcome);
+                let verdict = decided.map_or_else(|verdict| verdict(), Granted::verdict);
+                let step = work.finished(Identity::Known(verdict.clone()));
+                self.logged_in(step, &verdict, decided.ok(), 232);
             }
             Work::Authenticate(work) => {
-                let verdict = chosen(&VERDICTS, outcome);
-                self.logged_in(work.finished(verdict), verdict, 230);
+                let decided = chosen(&VERDICTS, outcome);
+                let verdict = decided.map_or_else(|verdict| verdict(), Granted::verdict);
+                let step = work.finished(verdict.clone());
+                self.logged_in(step, &verdict, decided.ok(), 230);
             }
             Work::Listen(listen) => {
                 let address = match outcome.first() {
@@ -761,6 +821,7 @@ impl Run {
                         panic!("{transfer:?} for STOU")
                     };
                     check_path(path);
+                    assert!(self.rights(path).allow(Right::Write));
                     assert!(request.new && !request.overwrite && !request.append);
                     assert_eq!(request.offset, Some(0));
                 }
@@ -832,13 +893,13 @@ impl Run {
         self.place = Place::Between(session);
     }
 
-    fn logged_in(&mut self, step: Step, verdict: Verdict, welcome: u16) {
+    fn logged_in(&mut self, step: Step, verdict: &Verdict, granted: Option<Granted>, welcome: u16) {
         match step {
             Step::Reply(session, reply) => {
                 let code = self.answer(&reply);
-                if let Verdict::Accepted(rights) = verdict {
+                if granted.is_some() {
                     assert_eq!(code, welcome);
-                    self.rights = Some(rights);
+                    self.granted = granted;
                     self.failures = 0;
                 } else {
                     assert_eq!(code, 530);

@@ -10,8 +10,9 @@ use crate::proto::command::{Command, CommandError, Mode, NetworkProtocol, Struct
 use crate::proto::glob::Pattern;
 use crate::proto::listing::Format;
 use crate::proto::outcome::{FileError, FileErrorKind};
-use crate::proto::parameters::{Protection, Right, Rights, Type};
+use crate::proto::parameters::{Protection, Right, Type};
 use crate::proto::path::{PathError, VirtualPath};
+use crate::proto::permissions::Permissions;
 use crate::proto::reply::Reply;
 
 /// A user is logged in.
@@ -19,7 +20,7 @@ use crate::proto::reply::Reply;
 pub struct Authenticated {
     pub(super) channel: Channel,
     pub(super) manner: Manner,
-    pub(super) rights: Rights,
+    pub(super) permissions: Permissions,
     pub(super) directory: VirtualPath,
     pub(super) representation: Type,
     pub(super) prefix: Prefix,
@@ -57,14 +58,14 @@ pub(super) struct Ahead {
 }
 
 impl Authenticated {
-    pub(super) fn new(channel: Channel, manner: Manner, rights: Rights) -> Authenticated {
+    pub(super) fn new(channel: Channel, manner: Manner, permissions: Permissions) -> Authenticated {
         Authenticated {
             channel,
             manner: Manner {
                 login_failures: 0,
                 ..manner
             },
-            rights,
+            permissions,
             directory: VirtualPath::root(),
             representation: Type::default(),
             prefix: Prefix::None,
@@ -95,14 +96,8 @@ impl Authenticated {
                 // RFC 3659 section 4.3: the size of what would be sent; it takes a scan to know.
                 self.reply(Reply::new(550, "SIZE needs TYPE I."))
             }
-            Command::Size(path) => {
-                let right = self.right_to_know();
-                self.examine(&path, right, Examine::Size)
-            }
-            Command::Mdtm(path) => {
-                let right = self.right_to_know();
-                self.examine(&path, right, Examine::Modified)
-            }
+            Command::Size(path) => self.examine(&path, Examine::Size),
+            Command::Mdtm(path) => self.examine(&path, Examine::Modified),
             Command::Mfmt(seconds, name) => self.change(&name.clone(), Right::Overwrite, |path| {
                 FileTask::SetModified {
                     path,
@@ -111,7 +106,7 @@ impl Authenticated {
                 }
             }),
             Command::Hash(name) => self.hash(name),
-            Command::Mlst(path) => self.examine(&path, Right::List, Examine::Facts),
+            Command::Mlst(path) => self.examine(&path, Examine::Facts),
             Command::Dele(path) => self.change(&path, Right::Delete, FileTask::Delete),
             Command::Mkd(path) => self.change(&path, Right::Mkdir, FileTask::MakeDirectory),
             Command::Rmd(path) => self.change(&path, Right::Delete, FileTask::RemoveDirectory),
@@ -120,14 +115,7 @@ impl Authenticated {
                 purpose: Examine::RenameFrom,
             }),
             Command::Rnto(path) => match prefix {
-                Prefix::RenameFrom(from) => {
-                    let replace = self.rights.allow(Right::Overwrite);
-                    self.change(&path, Right::Rename, |to| FileTask::Rename {
-                        from,
-                        to,
-                        replace,
-                    })
-                }
+                Prefix::RenameFrom(from) => self.rename(from, &path),
                 Prefix::None | Prefix::Ahead(_) => {
                     self.reply(Reply::bad_sequence("Send RNFR first."))
                 }
@@ -239,15 +227,6 @@ impl Authenticated {
         };
     }
 
-    /// The right to learn a file's size and time: whoever may list sees them there.
-    fn right_to_know(&self) -> Right {
-        if self.rights.allow(Right::List) {
-            Right::List
-        } else {
-            Right::Read
-        }
-    }
-
     pub(super) fn reply(self, reply: Reply) -> Step {
         Step::Reply(Session::Authenticated(self), reply)
     }
@@ -318,7 +297,7 @@ impl Authenticated {
 
     fn retrieve(self, path: &[u8], prefix: &Prefix) -> Step {
         self.transfer(path, |session, path| {
-            session.demand(Right::Read)?;
+            session.demand(Right::Read, &path)?;
             let offset = session.restart_offset(prefix)?;
             Ok(TransferTask::Retrieve {
                 path,
@@ -335,8 +314,12 @@ impl Authenticated {
             } else {
                 Right::Overwrite
             };
-            if !session.rights.allow(other) {
-                session.demand(Right::Write)?;
+            let rights = session.permissions.rights(&path);
+            if !rights.allow(other) {
+                session.demand(Right::Write, &path)?;
+            }
+            if session.permissions.is_share(&path) {
+                return Err(FileError::new(FileErrorKind::NotAFile).reply_to_name());
             }
             let restart = session.restart_offset(&prefix)?;
             Ok(TransferTask::Store {
@@ -344,9 +327,9 @@ impl Authenticated {
                 request: StoreRequest {
                     // RFC 3659 section 5.4: REST before STOR; APPE has its own place, the end.
                     offset: if append { None } else { Some(restart) },
-                    new: session.rights.allow(Right::Write),
-                    overwrite: session.rights.allow(Right::Overwrite),
-                    append: session.rights.allow(Right::Append),
+                    new: rights.allow(Right::Write),
+                    overwrite: rights.allow(Right::Overwrite),
+                    append: rights.allow(Right::Append),
                 },
                 ascii: session.representation == Type::Ascii,
                 allocated: prefix.ahead().allocated,
@@ -367,13 +350,13 @@ impl Authenticated {
             Format::Facts(_) => None,
         };
         self.transfer(path, |session, path| {
-            session.demand(Right::List)?;
+            session.demand(Right::List, &path)?;
             Ok(TransferTask::List {
                 path,
                 format,
                 prefix,
                 pattern,
-                rights: session.rights,
+                permissions: session.permissions.clone(),
             })
         })
     }
@@ -410,20 +393,48 @@ impl Authenticated {
         Ok((endpoint, protection))
     }
 
-    fn examine(self, path: &[u8], right: Right, purpose: Examine) -> Step {
+    fn examine(self, path: &[u8], purpose: Examine) -> Step {
         self.on_path(path, |session, path| {
-            session.demand(right)?;
+            let listed = session.permissions.rights(&path).allow(Right::List);
+            let right = match purpose {
+                // Whoever may list sees them there.
+                Examine::Size | Examine::Modified if !listed => Right::Read,
+                Examine::Size | Examine::Modified | Examine::Facts => Right::List,
+                Examine::RenameFrom => Right::Rename,
+            };
+            session.demand(right, &path)?;
             Ok(FileTask::Examine { path, purpose })
         })
     }
 
     fn change(self, path: &[u8], right: Right, task: impl FnOnce(VirtualPath) -> FileTask) -> Step {
         self.on_path(path, |session, path| {
-            session.demand(right)?;
-            if path.is_root() {
+            session.demand(right, &path)?;
+            if session.permissions.standing(&path).fixed {
                 return Err(FileError::new(FileErrorKind::Denied).reply());
             }
             Ok(task(path))
+        })
+    }
+
+    /// RNTO. A share is another place than the root, even on the same file system.
+    fn rename(self, from: VirtualPath, path: &[u8]) -> Step {
+        self.on_path(path, |session, to| {
+            session.demand(Right::Rename, &to)?;
+            if to.is_root() {
+                return Err(FileError::new(FileErrorKind::Denied).reply());
+            }
+            if session.permissions.is_share(&to) {
+                return Err(FileError::new(FileErrorKind::Exists).reply_to_name());
+            }
+            if !session.permissions.are_in_one_place(&from, &to) {
+                return Err(Reply::new(
+                    553,
+                    "A share is another place: nothing was renamed.",
+                ));
+            }
+            let replace = session.permissions.rights(&to).allow(Right::Overwrite);
+            Ok(FileTask::Rename { from, to, replace })
         })
     }
 
@@ -446,8 +457,9 @@ impl Authenticated {
         })
     }
 
-    pub(super) fn demand(&self, right: Right) -> Result<(), Reply> {
-        if self.rights.allow(right) {
+    /// Refuses what the user may not do at the place where `path` is.
+    pub(super) fn demand(&self, right: Right, path: &VirtualPath) -> Result<(), Reply> {
+        if self.permissions.rights(path).allow(right) {
             return Ok(());
         }
         Err(Reply::no_right(match right {

@@ -6,18 +6,19 @@ use super::work::Work;
 use super::{DataProtection, Session, Step};
 use crate::proto::glob::Pattern;
 use crate::proto::outcome::{FileError, FileErrorKind, TransferError};
-use crate::proto::parameters::{Right, Rights, Type};
+use crate::proto::parameters::{Right, Type};
 use crate::proto::path::VirtualPath;
+use crate::proto::permissions::Permissions;
 use crate::proto::reply::{Multiline, Reply};
 
 impl Authenticated {
     /// HASH: draft-bryan-ftpext-hash section 3, of the bytes as they are whatever the TYPE. Section
     /// 3.5 has 552 for whoever may not.
     pub(super) fn hash(self, name: Vec<u8>) -> Step {
-        if !self.rights.allow(Right::Read) {
-            return self.reply(Reply::new(552, "This account may not download."));
-        }
         match self.resolve(&name) {
+            Ok(path) if !self.permissions.rights(&path).allow(Right::Read) => {
+                self.reply(Reply::new(552, "This account may not download."))
+            }
             Ok(path) => Step::Perform(Work::Hash(Hash {
                 session: self,
                 path,
@@ -29,8 +30,8 @@ impl Authenticated {
 
     /// STAT with a pathname: RFC 959 section 4.1.3, as LIST but over the control connection.
     pub(super) fn status(self, path: &[u8]) -> Step {
-        let resolved = self.demand(Right::List).and_then(|()| self.resolve(path));
-        match resolved {
+        let resolved = self.resolve(path);
+        match resolved.and_then(|path| self.demand(Right::List, &path).map(|()| path)) {
             Ok(resolved) => {
                 let pattern = Pattern::of(path);
                 Step::Perform(Work::Status(Status {
@@ -148,8 +149,8 @@ impl Status {
     }
 
     /// The rights that a listing shows.
-    pub fn rights(&self) -> Rights {
-        self.session.rights
+    pub fn permissions(&self) -> &Permissions {
+        &self.session.permissions
     }
 
     /// The wildcard in the pathname's last part, where it has one.

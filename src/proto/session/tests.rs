@@ -19,7 +19,7 @@ fn logged_in() -> Session {
     let Step::Perform(Work::Authenticate(work)) = session.decide(parse("PASS x"), &POLICY) else {
         panic!("PASS is work")
     };
-    match work.finished(Verdict::Accepted(Rights::FULL)) {
+    match work.finished(Verdict::Accepted(Rights::FULL.into())) {
         Step::Reply(session, _) => session,
         Step::Silent(_) | Step::Perform(_) | Step::Close(..) => panic!("accepted"),
     }

@@ -6,8 +6,8 @@ use super::{DataProtection, Session};
 use crate::proto::glob::Pattern;
 use crate::proto::listing::Format;
 use crate::proto::outcome::{FileErrorKind, TransferError};
-use crate::proto::parameters::Rights;
 use crate::proto::path::VirtualPath;
+use crate::proto::permissions::Permissions;
 use crate::proto::reply::Reply;
 
 /// A command that moves data, before its mark.
@@ -69,7 +69,7 @@ pub enum TransferTask {
         /// directory above are meant when nothing has `path` as its name.
         pattern: Option<Pattern>,
         /// For the perm fact.
-        rights: Rights,
+        permissions: Permissions,
     },
 }
 

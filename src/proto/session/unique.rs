@@ -56,7 +56,7 @@ impl Authenticated {
     pub(super) fn store_unique(mut self, prefix: &Prefix) -> Step {
         let ready = match self.restart_offset(prefix) {
             Ok(0) => self
-                .demand(Right::Write)
+                .demand(Right::Write, &self.directory)
                 .and_then(|()| self.use_data_connection()),
             Ok(_) => Err(Reply::new(554, "STOU begins a new file: no REST.")),
             Err(reply) => Err(reply),

@@ -12,8 +12,9 @@ use crate::proto::command::Password;
 use crate::proto::hostport;
 use crate::proto::listing::{self, Entry, Kind};
 use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
-use crate::proto::parameters::{Facts, Rights};
+use crate::proto::parameters::Facts;
 use crate::proto::path::VirtualPath;
+use crate::proto::permissions::Permissions;
 use crate::proto::reply::Reply;
 
 /// What there is to perform.
@@ -78,7 +79,7 @@ pub struct Identify {
 }
 
 /// What the client's certificate is for the user that was named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// Not enough: the password decides, also where there is no such user.
     PasswordNeeded,
@@ -122,10 +123,10 @@ pub struct Authenticate {
 }
 
 /// What the check of a password said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Right, and these are the user's rights.
-    Accepted(Rights),
+    /// Right, and this is what the user may do.
+    Accepted(Permissions),
     /// Wrong, unknown or disabled; the client is not told which.
     Refused,
     /// The account is fine but its root cannot be opened.
@@ -181,9 +182,9 @@ impl Authenticate {
 /// What follows a login.
 fn conclude(channel: Channel, mut manner: Manner, verdict: Verdict, welcome: Reply) -> Step {
     let reply = match verdict {
-        Verdict::Accepted(rights) => {
+        Verdict::Accepted(permissions) => {
             return Step::Reply(
-                Session::Authenticated(Authenticated::new(channel, manner, rights)),
+                Session::Authenticated(Authenticated::new(channel, manner, permissions)),
                 welcome,
             )
         }
@@ -378,9 +379,10 @@ impl FileWork {
                 Examine::Size => Reply::with_text(213, entry.size.to_string()),
                 Examine::Modified => Reply::with_text(213, listing::timestamp(entry.modified)),
                 Examine::Facts => {
-                    let (facts, rights) = (self.session.manner.facts, self.session.rights);
+                    let facts = self.session.manner.facts;
+                    let standing = self.session.permissions.standing(path);
                     let mut line = Vec::new();
-                    listing::facts_line(path.as_bytes(), &entry, facts, rights, &mut line);
+                    listing::facts_line(path.as_bytes(), &entry, facts, standing, &mut line);
                     Reply::multi_line(250, "Facts:", [line], "End.")
                 }
                 Examine::RenameFrom => {
