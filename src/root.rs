@@ -6,7 +6,9 @@
 //! links and directories are swapped meanwhile.
 
 mod directory;
+mod mount;
 mod resolver;
+mod share;
 mod upload;
 
 use std::fs::File;
@@ -28,6 +30,7 @@ use crate::proto::session::StoreRequest;
 
 pub use directory::{Directory, Found};
 pub use resolver::Resolver;
+use share::Share;
 use upload::{hold_partial, open_partial};
 pub use upload::{Origin, Upload};
 
@@ -42,6 +45,7 @@ pub struct Root {
     resolver: Resolver,
     owner: Vec<u8>,
     storage: Storage,
+    shares: Vec<Share>,
 }
 
 /// A file open for RETR.
@@ -68,7 +72,22 @@ impl Root {
             resolver,
             owner: user.as_bytes().to_vec(),
             storage,
+            shares: Vec::new(),
         })
+    }
+
+    /// Makes sure that this is the root of a mounted file system (`require-mount`). What is
+    /// mounted or unmounted later changes nothing for a root that is open.
+    ///
+    /// # Errors
+    /// When it is not, or cannot be told.
+    pub fn require_mount(&self) -> io::Result<()> {
+        if mount::is_root(&self.handle)? {
+            return Ok(());
+        }
+        Err(io::Error::other(
+            "it is not the root of a mounted file system (require-mount)",
+        ))
     }
 
     /// The same root through a resolver of choice, for tests that hold the two against each other.
@@ -93,7 +112,7 @@ impl Root {
     /// # Errors
     /// Why it cannot be told.
     pub fn examine(&self, path: &VirtualPath) -> Result<Entry, FileError> {
-        match self.resolver.open(&self.handle, path, OFlags::PATH) {
+        match self.place(path)?.open(OFlags::PATH) {
             Ok(handle) => stat(&handle).map(|stat| entry(&stat)).map_err(from_errno),
             Err(Errno::NOENT) => {
                 let (parent, name) = self.parent(path)?;
@@ -111,7 +130,8 @@ impl Root {
     /// # Errors
     /// Why not. It takes the ownership of the file, not the permission to write to it.
     pub fn set_modified(&self, path: &VirtualPath, seconds: i64) -> Result<Entry, FileError> {
-        let open = |flags| self.resolver.open(&self.handle, path, flags);
+        let place = self.place(path)?;
+        let open = |flags| place.open(flags);
         let handle = open(OFlags::PATH).map_err(from_errno)?;
         let seen = stat(&handle).map_err(from_errno)?;
         if entry(&seen).kind == Kind::Special {
@@ -198,6 +218,9 @@ impl Root {
         to: &VirtualPath,
         replace: bool,
     ) -> Result<(), FileError> {
+        if !self.are_in_one_place(from, to) {
+            return Err(FileError::new(FileErrorKind::NameInvalid));
+        }
         let (from_parent, from_name) = self.parent(from)?;
         let (to_parent, to_name) = self.parent(to)?;
         match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
@@ -230,20 +253,15 @@ impl Root {
     /// Anything but a regular file is refused before it is opened, for opening a device or a
     /// FIFO can have effects; an offset past the end is [`FileErrorKind::BeyondEnd`].
     pub fn read(&self, path: &VirtualPath, offset: u64) -> Result<Reading, FileError> {
-        let handle = self
-            .resolver
-            .open(&self.handle, path, OFlags::PATH)
-            .map_err(from_errno)?;
+        let place = self.place(path)?;
+        let handle = place.open(OFlags::PATH).map_err(from_errno)?;
         let seen = stat(&handle).map_err(from_errno)?;
         if entry(&seen).kind != Kind::File {
             return Err(FileError::new(FileErrorKind::NotAFile));
         }
         // NONBLOCK and NOCTTY in case the name was swapped for a special file since.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let handle = self
-            .resolver
-            .open(&self.handle, path, flags)
-            .map_err(from_errno)?;
+        let handle = place.open(flags).map_err(from_errno)?;
         let opened = rustix::fs::fstat(&handle).map_err(from_errno)?;
         if entry(&opened).kind != Kind::File {
             return Err(FileError::new(FileErrorKind::NotAFile));
@@ -273,25 +291,29 @@ impl Root {
     /// Why not; [`FileErrorKind::NotADirectory`] for a file.
     pub fn list(&self, path: &VirtualPath) -> Result<Directory, FileError> {
         let directory = self.directory(path)?;
-        Directory::open(&directory, b".")
+        let directory = Directory::open(&directory, b".")?;
+        if path.is_root() {
+            return Ok(directory.with_shares(self.names_of_shares(), self.shares_there()));
+        }
+        Ok(directory)
     }
 
     /// What a symbolic link in a listed directory leads to; `None` when it leads nowhere.
     pub fn follow(&self, directory: &VirtualPath, name: &[u8]) -> Option<Entry> {
         let path = directory.child(name).ok()?;
-        let handle = self.resolver.open(&self.handle, &path, OFlags::PATH).ok()?;
+        let handle = self.place(&path).ok()?.open(OFlags::PATH).ok()?;
         stat(&handle).ok().map(|stat| entry(&stat))
     }
 
     fn directory(&self, path: &VirtualPath) -> Result<OwnedFd, FileError> {
-        self.resolver
-            .open(&self.handle, path, OFlags::PATH | OFlags::DIRECTORY)
+        self.place(path)?
+            .open(OFlags::PATH | OFlags::DIRECTORY)
             .map_err(from_errno)
     }
 
-    /// The directory that holds `path`, and the last name. The root has none.
+    /// The directory that holds `path`, and the last name. The root and the shares have none.
     fn parent(&self, path: &VirtualPath) -> Result<(OwnedFd, Vec<u8>), FileError> {
-        let Some(name) = path.name() else {
+        let Some(name) = path.name().filter(|_| !self.is_share(path)) else {
             return Err(FileError::new(FileErrorKind::NotAFile));
         };
         Ok((self.directory(&path.parent())?, name.to_vec()))

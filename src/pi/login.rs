@@ -175,7 +175,14 @@ impl ServerPi<'_> {
 
     /// Lets a verified user in, if the root is there and one more session may be.
     fn admit(&mut self, account: &Arc<Account>) -> (Verdict, &'static str) {
-        let root = match Root::open(&account.root, &account.name, account.storage) {
+        let opened = Root::open(&account.root, &account.name, account.storage);
+        let checked = opened.and_then(|root| {
+            if account.require_mount {
+                root.require_mount()?;
+            }
+            Ok(root.with_shares(&account.shares))
+        });
+        let root = match checked {
             Ok(root) => root,
             Err(error) => {
                 self.log

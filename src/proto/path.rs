@@ -98,6 +98,14 @@ impl VirtualPath {
             .filter(|component| !component.is_empty())
     }
 
+    /// What is left below the first component, as if that were the root.
+    pub fn below_first(&self) -> VirtualPath {
+        let mut rest = self.bytes.splitn(3, |&byte| byte == b'/').skip(2);
+        VirtualPath {
+            bytes: [b"/", rest.next().unwrap_or_default()].concat(),
+        }
+    }
+
     /// Whether this is the root.
     pub fn is_root(&self) -> bool {
         self.bytes == b"/"
@@ -195,6 +203,10 @@ mod tests {
         assert_eq!(path.as_relative(), b"a/b");
         assert_eq!(VirtualPath::root().as_relative(), b".");
         assert_eq!(VirtualPath::root().name(), None);
+        for (path, below) in [("/", "/"), ("/a", "/"), ("/a/b", "/b"), ("/a/b/c", "/b/c")] {
+            let path = VirtualPath::root().join(path.as_bytes()).unwrap();
+            assert_eq!(path.below_first().as_bytes(), below.as_bytes());
+        }
     }
 
     proptest! {

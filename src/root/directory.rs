@@ -18,6 +18,10 @@ const PIECE: usize = 8192;
 pub struct Directory {
     handle: OwnedFd,
     buffer: Vec<u8>,
+    /// Names that are left out, for shares have them.
+    hidden: Vec<Vec<u8>>,
+    /// Shares that are to be listed yet, before the rest.
+    shares: Vec<(Vec<u8>, Entry)>,
 }
 
 /// What an entry of a directory is.
@@ -35,7 +39,22 @@ impl Directory {
         Ok(Directory {
             handle: rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(from_errno)?,
             buffer: Vec::with_capacity(PIECE),
+            hidden: Vec::new(),
+            shares: Vec::new(),
         })
+    }
+
+    /// With `shares` beside what is in it; what has a name of `hidden` does not show.
+    pub(super) fn with_shares(
+        self,
+        hidden: Vec<Vec<u8>>,
+        shares: Vec<(Vec<u8>, Entry)>,
+    ) -> Directory {
+        Directory {
+            hidden,
+            shares,
+            ..self
+        }
     }
 
     /// Hands the next piece of entries to `each`, without `.`, `..` and partial uploads, and
@@ -44,6 +63,10 @@ impl Directory {
     /// # Errors
     /// What getdents(2) reports.
     pub fn next_names(&mut self, mut each: impl FnMut(&OwnedFd, &[u8])) -> Result<bool, FileError> {
+        if let Some((name, _)) = self.shares.pop() {
+            each(&self.handle, &name);
+            return Ok(true);
+        }
         let mut entries = RawDir::new(&self.handle, self.buffer.spare_capacity_mut());
         loop {
             match entries.next() {
@@ -52,7 +75,8 @@ impl Directory {
                 Some(Err(errno)) => return Err(from_errno(errno)),
                 Some(Ok(entry)) => {
                     let name = entry.file_name().to_bytes();
-                    if !matches!(name, b"." | b"..") && !path::is_reserved(name) {
+                    let hidden = || self.hidden.iter().any(|hidden| hidden == name);
+                    if !matches!(name, b"." | b"..") && !path::is_reserved(name) && !hidden() {
                         each(&self.handle, name);
                     }
                 }
@@ -73,6 +97,12 @@ impl Directory {
         wanted: impl Fn(&[u8]) -> bool,
         mut each: impl FnMut(&[u8], Found),
     ) -> Result<bool, FileError> {
+        if let Some((name, entry)) = self.shares.pop() {
+            if wanted(&name) {
+                each(&name, Found::Entry(entry));
+            }
+            return Ok(true);
+        }
         self.next_names(|directory, name| {
             if !wanted(name) {
                 return;

@@ -274,16 +274,19 @@ struct Granted {
     shares: Option<(Rights, Rights)>,
 }
 
-const fn granted(own: Rights) -> Result<Granted, fn() -> Verdict> {
+/// What came of a login.
+type Decision = Result<Granted, fn() -> Verdict>;
+
+const fn granted(own: Rights) -> Decision {
     Ok(Granted { own, shares: None })
 }
 
-const fn with_shares(own: Rights, a: Rights, b: Rights) -> Result<Granted, fn() -> Verdict> {
+const fn with_shares(own: Rights, a: Rights, b: Rights) -> Decision {
     let shares = Some((a, b));
     Ok(Granted { own, shares })
 }
 
-const VERDICTS: [(u8, Result<Granted, fn() -> Verdict>); 12] = [
+const VERDICTS: [(u8, Decision); 12] = [
     (b'f', granted(Rights::FULL)),
     (b'r', granted(Rights::READ_ONLY)),
     (b'u', granted(Rights::UPLOAD_ONLY)),
