@@ -53,6 +53,7 @@ mod python;
 mod reload;
 mod replies;
 mod rights;
+mod shares;
 mod signals;
 mod start;
 mod status;
