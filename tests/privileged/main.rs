@@ -26,6 +26,7 @@ mod programs;
 mod tls;
 
 // The tests.
+mod mounts;
 mod privileges;
 mod read_only;
 mod start;
