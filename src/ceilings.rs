@@ -18,7 +18,8 @@ const FIXED_DESCRIPTORS: u64 = 16;
 /// Descriptors of one session: the control connection, the passive port, four connections of which
 /// one will be the data connection and one more just accepted, the user's root (8); and a rename's
 /// two directories, two locked partial uploads and the link being looked up (5). A transfer has fewer in place of the latter: the
-/// directory, the file, the partial. Where the kernel has no openat2(2) a pathname takes one more
+/// directory, the file, the partial. A share is open only while a pathname is looked up in it,
+/// when a rename has one directory at most. Where the kernel has no openat2(2) a pathname takes one more
 /// for each directory in it while it is looked up, for which there are four.
 const SESSION_DESCRIPTORS: u64 = 17;
 
