@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::client::Client;
-use crate::harness::{Family, Port, Server, PASSWORD, USER};
+use crate::gaps::wrap;
+use crate::harness::{program, unprivileged, Family, Port, Server, PASSWORD, USER};
+use crate::programs::run;
 use crate::reload::{edit, reload};
 use crate::tls::{client_config, Version};
 
@@ -56,7 +59,26 @@ impl Places {
 
 /// A server whose user has all rights in the root; `logs` and `file` are there on disk.
 fn server(places: &Places) -> Server {
-    let server = Server::start_with("", &[(USER, &places.of_user("full"))]);
+    fill(Server::start_with("", &[(USER, &places.of_user("full"))]))
+}
+
+/// The same where the kernel has neither openat2(2) nor statx(2).
+fn server_on_an_old_kernel(places: &Places, trace: &Path) -> Server {
+    run(Command::new("strace").arg("-V")).succeeded();
+    let users = [(USER, &places.of_user("full")[..])];
+    fill(Server::start_as("", &users, |command| {
+        let mut traced = unprivileged("strace");
+        // -D: the server stays the process that was started.
+        traced
+            .args(["-D", "-f", "-qq", "-e", "trace=openat2,statx", "-o"])
+            .arg(trace)
+            .args(["-e", "inject=openat2,statx:error=ENOSYS"])
+            .arg(program());
+        wrap(command, traced);
+    }))
+}
+
+fn fill(server: Server) -> Server {
     fs::create_dir(server.file("logs")).unwrap();
     fs::write(server.file("logs/hidden"), "hidden").unwrap();
     fs::write(server.file("file"), "content").unwrap();
@@ -271,6 +293,25 @@ fn one_that_is_not_there() {
 #[test]
 fn nothing_leads_from_one_to_another() {
     let places = Places::new();
+    stays_in_its_place(&places, server(&places));
+}
+
+#[test]
+fn nothing_does_on_an_old_kernel_either() {
+    let places = Places::new();
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    stays_in_its_place(&places, server_on_an_old_kernel(&places, trace.path()));
+    let lacking = fs::read_to_string(trace.path()).unwrap();
+    for call in ["openat2(", "statx("] {
+        let refused = |line: &str| line.contains(call) && line.contains("ENOSYS");
+        assert!(lacking.lines().any(refused), "{call} in {lacking}");
+    }
+}
+
+fn stays_in_its_place(places: &Places, server: Server) {
+    let mounted = "proc = { path = \"/proc\", require-mount = true }, logs = {";
+    edit(&server, |text| text.replace("logs = {", mounted));
+    reload(&server);
     fs::write(places.path("secret"), "secret").unwrap();
     symlink("../secret", places.path("usb/up")).unwrap();
     symlink(places.path("secret"), places.path("usb/absolute")).unwrap();
@@ -278,7 +319,6 @@ fn nothing_leads_from_one_to_another() {
     symlink("/file", places.path("usb/root")).unwrap();
     symlink("/inner", places.path("usb/own")).unwrap();
     fs::write(places.path("usb/inner"), "inner").unwrap();
-    let server = server(&places);
     symlink(places.path("usb"), server.file("to-usb")).unwrap();
     symlink("usb/inner", server.file("by-name")).unwrap();
     let mut client = ready(&server);
@@ -297,6 +337,15 @@ fn nothing_leads_from_one_to_another() {
     client.expect("CWD usb/beside", 550);
     assert_eq!(client.retrieve("RETR usb/own"), b"inner");
     assert_eq!(client.retrieve("RETR usb/../file"), b"content");
+    // Nothing is mounted at `card`, as far as that can be told.
+    client.expect("CWD card", 550);
+    client.expect("CWD usb", 250);
+    client.store("STOR new", b"new");
+    client.expect("CWD /proc/self", 250);
+    client.expect("CWD /", 250);
+    let names = names(&client.retrieve("NLST"));
+    let has = |name: &str| names.iter().any(|listed| listed == name);
+    assert!(has("proc") && has("usb") && !has("card"), "{names:?}");
 }
 
 #[test]
