@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use crate::client::Client;
-use crate::harness::{ftpsd, Server};
+use crate::harness::{ftpsd, Server, USER};
 use crate::programs::run;
 use crate::tls::{TlsClient, Version, VERSIONS};
 
@@ -62,10 +62,12 @@ impl Watch {
     }
 }
 
-/// A session in a directory of its own with everything that takes descriptors.
+/// A session in a directory of its own, of the root or of a share, with everything that takes
+/// descriptors.
 fn exercise(server: &Server, number: usize) {
     // In TLS 1.3 this client spends a ticket on each data connection, and uploads bring none.
     let mut client = Client::ready(server, Version::V12);
+    client.expect(["CWD /", "CWD /usb"][number % 2], 250);
     client.expect(format!("MKD {number}"), 257);
     client.expect(format!("CWD {number}"), 250);
     client.expect("MKD a", 257);
@@ -99,7 +101,10 @@ fn exercise(server: &Server, number: usize) {
 
 #[test]
 fn no_more_descriptors_and_threads_than_announced() {
-    let server = Server::start(&format!("workers = {WORKERS}"));
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path();
+    let share = format!("\"full\"\nshare = {{ usb = {{ path = {path:?}, access = \"full\" }} }}");
+    let server = Server::start_with(&format!("workers = {WORKERS}"), &[(USER, &share)]);
     let ceiling = ceilings(&server);
     let idle = server.usage().descriptors as u64;
     let watch = Watch::start(&server);
