@@ -1,7 +1,8 @@
 //! The whole server from outside: the real program on loopback ports, spoken to by real clients
 //! and by one of our own that controls every byte.
 //!
-//! `FTPSD_BINARY` names another program to test than the one built with these tests.
+//! `FTPSD_BINARY` names another program to test than the one built with these tests;
+//! `FTPSD_OLD_KERNEL=1` has it run on a kernel of the oldest kind (`kernel.rs`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,6 +17,8 @@ mod background;
 mod client;
 mod content;
 mod harness;
+mod kernel;
+mod outside;
 mod programs;
 mod syslogd;
 mod tls;
@@ -32,6 +35,7 @@ mod client_certificates;
 mod clients;
 mod clocks;
 mod commands;
+mod confinement;
 mod curl;
 mod daemon;
 mod deadlines;
@@ -50,6 +54,7 @@ mod network;
 mod plain;
 mod pool;
 mod python;
+mod races;
 mod reload;
 mod replies;
 mod rights;
