@@ -28,6 +28,7 @@ mod programs;
 mod tls;
 
 // The tests.
+mod devices;
 mod privileges;
 mod read_only;
 mod start;
