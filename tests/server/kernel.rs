@@ -1,9 +1,10 @@
 //! Kernels that lack system calls, which fail with ENOSYS then as in a kernel that never had them.
 //!
-//! A filter of seccomp(2) holds for the thread that takes it and for what that thread starts, so a
+//! A filter of seccomp(2) holds for the thread that takes it and for what that thread starts, so the
 //! program is started by a thread of its own. With `FTPSD_OLD_KERNEL=1` the program under test
 //! always runs on a kernel without any call of [`NEWER`], whatever the test.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::process::{Child, Command};
@@ -12,10 +13,14 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use crate::harness::program;
 
-/// The oldest kernel that the server runs on.
-pub const OLDEST: (u32, u32) = (3, 2);
+/// The last call of Linux 3.2, process_vm_writev(2), which is the oldest kernel that the server runs on.
+const LAST: i64 = if cfg!(target_arch = "x86_64") {
+    311
+} else {
+    271
+};
 
-/// The calls that Linux got after [`OLDEST`]: name, version, number on x86-64, number elsewhere
+/// The calls that Linux got after 3.2: name, version, number on x86-64, number elsewhere
 /// (one for all machines since 5.0, and one for those with the generic table before).
 pub const NEWER: [(&str, (u32, u32), i64, i64); 70] = [
     ("kcmp", (3, 5), 312, 272),
@@ -90,48 +95,61 @@ pub const NEWER: [(&str, (u32, u32), i64, i64); 70] = [
     ("listns", (6, 19), 470, 470),
 ];
 
+/// Whether Linux 3.2 lacks the call with this number.
+pub fn is_newer(number: i64) -> bool {
+    number > LAST
+}
+
 /// Whether the whole run is on a kernel without the calls of [`NEWER`].
 pub fn is_old() -> bool {
     std::env::var_os("FTPSD_OLD_KERNEL").is_some_and(|value| value == "1")
 }
 
-/// Does `start`; what that starts is on a kernel without these calls, which are of [`NEWER`].
-pub fn lacking<T: Send>(calls: &[&str], start: impl FnOnce() -> T + Send) -> T {
-    // What is started there lacks more than these, and one filter lets no other be taken.
-    if is_old() {
-        return start();
-    }
-    filtered(calls, start)
+thread_local! {
+    static LACKING: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Starts a command, on an old kernel if the whole run is and this command is about the program
-/// under test.
+/// Does `start`; the programs under test that it starts are on a kernel without these calls, which
+/// are of [`NEWER`].
+pub fn lacking<T>(calls: &[&str], start: impl FnOnce() -> T) -> T {
+    struct Before(Vec<String>);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            LACKING.set(std::mem::take(&mut self.0));
+        }
+    }
+    let calls = calls.iter().map(|&call| call.to_owned()).collect();
+    let _before = Before(LACKING.replace(calls));
+    start()
+}
+
+/// Starts a command; if it is about the program under test, on the kernel that is wanted.
 pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let program = program();
     let ours = command.get_program() == program || command.get_args().any(|word| word == program);
-    if ours && is_old() {
-        filtered(&NEWER.map(|(name, ..)| name), || command.spawn())
+    let calls = if is_old() {
+        NEWER.map(|(name, ..)| name.to_owned()).to_vec()
     } else {
-        command.spawn()
+        LACKING.with_borrow(Clone::clone)
+    };
+    if !ours || calls.is_empty() {
+        return command.spawn();
     }
-}
-
-fn filtered<T: Send>(calls: &[&str], start: impl FnOnce() -> T + Send) -> T {
-    let filter = filter(calls);
+    let filter = filter(&calls);
+    // That thread does nothing else: the C library would not start threads on such a kernel after
+    // it has started some on its own.
     std::thread::scope(|scope| {
-        let started = scope.spawn(move || {
+        let started = scope.spawn(|| {
             seccompiler::apply_filter(&filter).unwrap();
-            start()
+            command.spawn()
         });
-        started
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        started.join().unwrap()
     })
 }
 
-fn filter(calls: &[&str]) -> BpfProgram {
+fn filter(calls: &[String]) -> BpfProgram {
     const ENOSYS: u32 = 38;
-    let number = |name: &&str| {
+    let number = |name: &String| {
         let call = NEWER.iter().find(|(known, ..)| known == name);
         let (_, _, x86_64, generic) = call.unwrap_or_else(|| panic!("{name} is not in the table"));
         let own = if cfg!(target_arch = "x86_64") {

@@ -51,6 +51,7 @@ mod lftp;
 mod limits;
 mod names;
 mod network;
+mod old_kernels;
 mod plain;
 mod pool;
 mod python;
