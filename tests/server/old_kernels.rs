@@ -32,7 +32,7 @@ fn start(outer: Option<Command>) -> Server {
         (USER, "\"full\""),
         (CAREFUL, "[\"read\", \"write\", \"rename\"]"),
     ];
-    Server::start_as("workers = 2", &users, |command| {
+    Server::start_as("workers = 6", &users, |command| {
         if let Some(outer) = outer {
             wrap(command, outer);
         }
@@ -122,7 +122,7 @@ fn sessions(server: &Server) {
 /// A start in the background, a session and the end.
 fn background(trace: Option<&Path>) {
     adopt();
-    let setup = Setup::new(2121, "workers = 2");
+    let setup = Setup::new(2121, "");
     let background = match trace {
         None => setup.start(&mut ftpsd()).0,
         Some(trace) => {
