@@ -22,6 +22,7 @@ mod outside;
 mod programs;
 mod syslogd;
 mod tls;
+mod trace;
 
 // The tests.
 mod abort;
@@ -39,6 +40,7 @@ mod confinement;
 mod curl;
 mod daemon;
 mod deadlines;
+mod durability;
 mod early;
 mod ends;
 mod events;

@@ -139,6 +139,8 @@ fn seen(path: &Path) -> [i64; 9] {
 /// A session in clear text.
 pub struct Visitor {
     pub client: Client,
+    /// What is stored and appended.
+    pub upload: Vec<u8>,
 }
 
 /// What came of commands.
@@ -174,7 +176,10 @@ impl Visitor {
     pub fn new(server: &Server) -> Visitor {
         let mut client = Client::clear(server);
         client.log_in(USER, PASSWORD);
-        Visitor { client }
+        Visitor {
+            client,
+            upload: SENT.to_vec(),
+        }
     }
 
     /// Gives commands, one a line, up to the first that is refused, with all that belongs to them.
@@ -187,8 +192,8 @@ impl Visitor {
         };
         for command in commands.lines() {
             match &command[..4] {
-                "RETR" | "LIST" | "NLST" | "MLSD" => self.transfer(command, None, &mut outcome),
-                "STOR" | "APPE" | "STOU" => self.transfer(command, Some(SENT), &mut outcome),
+                "RETR" | "LIST" | "NLST" | "MLSD" => self.transfer(command, false, &mut outcome),
+                "STOR" | "APPE" | "STOU" => self.transfer(command, true, &mut outcome),
                 _ => {
                     let reply = self.client.command(command);
                     outcome.code = reply.code;
@@ -202,15 +207,15 @@ impl Visitor {
         outcome
     }
 
-    fn transfer(&mut self, command: &str, up: Option<&[u8]>, outcome: &mut Outcome) {
+    fn transfer(&mut self, command: &str, up: bool, outcome: &mut Outcome) {
         let mut data = connect(None, self.client.passive());
         let mut reply = self.client.command(command);
         if reply.code == 150 {
             outcome.marked = true;
             outcome.text += &reply.text();
-            if let Some(up) = up {
+            if up {
                 // The server may have given up already.
-                let _ = data.write_all(up);
+                let _ = data.write_all(&self.upload);
                 let _ = data.shutdown(Shutdown::Write);
             }
             let _ = data.read_to_end(&mut outcome.data);
