@@ -2,7 +2,7 @@
 //! real program show it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::content::content;
@@ -14,19 +14,21 @@ use crate::trace::{between, Call, Tracing};
 /// What may be written between two syncs: 8 MiB and what comes at once.
 const UNSYNCED: i64 = (8 << 20) + (1 << 20);
 
-/// Leaves a partial upload of `name` with `bytes`.
+/// Leaves a partial upload of `name`, which has no other yet, with `bytes`.
 pub fn break_off(server: &Server, visitor: &mut Visitor, name: &str, bytes: &[u8]) {
-    let before = server.partials();
+    let path = server.file(name);
+    let directory = path.parent().unwrap();
+    let before = partials(directory);
     let mut data = connect(None, visitor.client.passive());
     visitor.client.expect(format!("STOR {name}"), 150);
     std::io::Write::write_all(&mut data, bytes).unwrap();
     let deadline = Instant::now() + PATIENCE;
-    let arrived = |name: &String| {
-        let length = fs::metadata(server.file(name)).map_or(0, |data| data.len());
-        !before.contains(name) && length == bytes.len() as u64
-    };
     // What has not been read would be lost with the reset.
-    while !server.partials().iter().any(arrived) {
+    let arrived = |file: &PathBuf| {
+        let length = fs::metadata(file).map_or(0, |data| data.len());
+        !before.contains(file) && length == bytes.len() as u64
+    };
+    while !partials(directory).iter().any(arrived) {
         assert!(Instant::now() < deadline, "no partial upload");
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -34,8 +36,16 @@ pub fn break_off(server: &Server, visitor: &mut Visitor, name: &str, bytes: &[u8
     visitor.client.expect_reply(426);
 }
 
+/// The partial uploads in a directory.
+pub fn partials(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let partial = |path: &PathBuf| path.to_string_lossy().contains("/.ftpsd-");
+    paths.filter(partial).collect()
+}
+
 /// The descriptor that the bytes of an upload went to: of the last file that was locked.
-fn target(calls: &[Call]) -> i64 {
+pub fn target(calls: &[Call]) -> i64 {
     let locked = calls
         .iter()
         .rfind(|call| call.name == "flock" && call.succeeded());
@@ -53,7 +63,7 @@ fn only(calls: &[Call], what: &str, fits: impl Fn(&Call) -> bool) -> usize {
 
 /// Where the last sync of the file begins, all writes to it being before, and never more than
 /// [`UNSYNCED`] without one.
-fn synced(calls: &[Call], file: i64) -> usize {
+pub fn synced(calls: &[Call], file: i64) -> usize {
     let (mut unsynced, mut last) = (0, None);
     for (index, call) in calls.iter().enumerate() {
         if !call.is_on(file) || !call.succeeded() {

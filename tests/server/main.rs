@@ -44,6 +44,7 @@ mod durability;
 mod early;
 mod ends;
 mod events;
+mod faulty;
 mod gaps;
 mod hash;
 mod keepalive;

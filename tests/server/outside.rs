@@ -217,8 +217,9 @@ impl Visitor {
                 // The server may have given up already.
                 let _ = data.write_all(&self.upload);
                 let _ = data.shutdown(Shutdown::Write);
+            } else {
+                let _ = data.read_to_end(&mut outcome.data);
             }
-            let _ = data.read_to_end(&mut outcome.data);
             reply = self.client.reply();
         }
         outcome.code = reply.code;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -54,6 +55,12 @@ impl Call {
     /// Whether it is about the descriptor.
     pub fn is_on(&self, descriptor: i64) -> bool {
         self.descriptor() == Some(descriptor)
+    }
+
+    /// Whether it writes to a pipe, as the log is in these tests.
+    pub fn is_log(&self) -> bool {
+        let end = self.text.find(',').unwrap_or(self.text.len());
+        self.is_write() && self.text[..end].contains("<pipe:")
     }
 
     /// Whether it renames.
@@ -143,8 +150,13 @@ fn read(directory: &Path) -> Vec<Vec<Call>> {
         .collect()
 }
 
-/// The calls of the thread that took a command, from then to its completion reply. In clear text.
-pub fn between<'a>(threads: &'a [Vec<Call>], command: &str, code: u16) -> &'a [Call] {
+/// The calls of the thread that took a command, and which of them are from then to its completion
+/// reply. In clear text.
+pub fn served<'a>(
+    threads: &'a [Vec<Call>],
+    command: &str,
+    code: u16,
+) -> (&'a [Call], Range<usize>) {
     let took = |call: &Call| {
         ["recvfrom", "read", "recvmsg"].contains(&&call.name[..])
             && call.text.contains(&format!("\"{command}\\r\\n"))
@@ -155,5 +167,11 @@ pub fn between<'a>(threads: &'a [Vec<Call>], command: &str, code: u16) -> &'a [C
     let replied = |call: &Call| call.is_write() && call.text.contains(&format!("\"{code} "));
     let length = thread[begin..].iter().position(replied);
     let length = length.unwrap_or_else(|| panic!("no {code} to {command}"));
-    &thread[begin..=begin + length]
+    (thread, begin..begin + length + 1)
+}
+
+/// The calls from a command's arrival to its completion reply.
+pub fn between<'a>(threads: &'a [Vec<Call>], command: &str, code: u16) -> &'a [Call] {
+    let (thread, range) = served(threads, command, code);
+    &thread[range]
 }
