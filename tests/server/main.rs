@@ -62,6 +62,7 @@ mod races;
 mod reload;
 mod replies;
 mod rights;
+mod room;
 mod signals;
 mod start;
 mod status;

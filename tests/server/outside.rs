@@ -219,6 +219,8 @@ impl Visitor {
                 let _ = data.shutdown(Shutdown::Write);
             } else {
                 let _ = data.read_to_end(&mut outcome.data);
+                // For which the server waits a while.
+                drop(data);
             }
             reply = self.client.reply();
         }
