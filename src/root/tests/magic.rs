@@ -14,12 +14,8 @@ fn meanings(top: &Path, names: &[&str]) -> Vec<Result<Kind, FileErrorKind>> {
         let meaning = |name: &&str| {
             let examined = root.examine(&path(name)).map(|entry| entry.kind);
             let read = root.read(&path(name), 0).map(|_| Kind::File);
-            if examined.is_err() {
-                let kinds = (
-                    read.as_ref().unwrap_err().kind,
-                    examined.as_ref().unwrap_err().kind,
-                );
-                assert_eq!(kinds.0, kinds.1, "{name}");
+            if let Err(error) = &examined {
+                assert_eq!(read.unwrap_err().kind, error.kind, "{name}");
             }
             examined.map_err(|error| error.kind)
         };
