@@ -13,8 +13,9 @@ pub const STACK: usize = 256 << 10;
 /// Descriptors apart from listeners and sessions: the standard streams (3), the signals' socket
 /// pair with an end for each signal (4), the stop pipes (4), the log (1), the pid file (1), a
 /// connection just accepted (1), and, while the configuration is read again, a file and what it is
-/// compared with (2).
-const FIXED_DESCRIPTORS: u64 = 16;
+/// compared with (2), and, where the kernel has no getrandom(2), /dev/urandom once for each of two
+/// libraries (2).
+const FIXED_DESCRIPTORS: u64 = 18;
 /// Descriptors of one session: the control connection, the passive port, four connections of which
 /// one will be the data connection and one more just accepted, the user's root (8); and a rename's
 /// two directories, two locked partial uploads and the link being looked up (5). A transfer has fewer in place of the latter: the

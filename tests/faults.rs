@@ -14,6 +14,8 @@
 mod client;
 #[path = "server/harness.rs"]
 mod harness;
+#[path = "server/kernel.rs"]
+mod kernel;
 #[path = "server/tls.rs"]
 mod tls;
 

@@ -2,12 +2,13 @@
 //!
 //! Two ways that behave alike: openat2(2), where the kernel has it (5.6), and a walk from
 //! component to component, where it has not. Symbolic links are followed inside the root,
-//! absolute ones from the root, 40 at most; `..` in a link stops at the root.
+//! absolute ones from the root, 40 at most; `..` in a link stops at the root. The links of procfs
+//! that lead to an object and not to a name (magic links, proc(5)) are refused.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, ResolveFlags, PROC_SUPER_MAGIC};
 use rustix::io::Errno;
 
 use crate::proto::path::VirtualPath;
@@ -158,7 +159,7 @@ impl Walk<'_> {
             Err(errno) => return Err(errno),
         };
         self.links = self.links.saturating_add(1);
-        if !self.symlinks || self.links > MOST_LINKS {
+        if !self.symlinks || self.links > MOST_LINKS || self.is_magic(&target) {
             return Err(Errno::LOOP);
         }
         if target.starts_with(b"/") {
@@ -170,6 +171,36 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+impl Walk<'_> {
+    /// Whether a link in this directory with this text is one that the kernel follows to an object,
+    /// as `/proc/self/root` and `/proc/self/fd/1`, whatever the text says. It refuses those in
+    /// openat2(2) too; this only makes the walk the same, as it goes by the text and stays inside.
+    fn is_magic(&self, target: &[u8]) -> bool {
+        !is_plain(target) && file_system(self.here()) == Ok(PROC_SUPER_MAGIC)
+    }
+}
+
+/// Whether the text of a link on procfs is a name in procfs: `self`, `1/task/1`, `self/mounts`. A
+/// magic link's is absolute, `pipe:[1]`, `(unreachable)/tmp` and the like.
+fn is_plain(target: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    !target.starts_with(b"/") && target.iter().all(plain)
+}
+
+/// Of what kind the file system of a directory is.
+fn file_system(directory: &OwnedFd) -> Result<FsWord, Errno> {
+    let found = match rustix::fs::fstatfs(directory) {
+        // Kernels before 3.12 need a handle that is open.
+        Err(Errno::BADF) => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let open = rustix::fs::openat(directory, c".", flags, Mode::empty())?;
+            rustix::fs::fstatfs(&open)
+        }
+        other => other,
+    };
+    found.map(|found| found.f_type)
 }
 
 fn is_link(handle: &OwnedFd) -> Result<bool, Errno> {

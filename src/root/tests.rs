@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod magic;
 mod shares;
 mod uploads;
 

@@ -19,6 +19,8 @@ mod background;
 mod client;
 #[path = "../server/harness.rs"]
 mod harness;
+#[path = "../server/kernel.rs"]
+mod kernel;
 mod namespace;
 #[path = "../server/programs.rs"]
 mod programs;
@@ -26,6 +28,7 @@ mod programs;
 mod tls;
 
 // The tests.
+mod devices;
 mod mounts;
 mod privileges;
 mod read_only;

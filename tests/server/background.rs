@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::client::Client;
 use crate::harness::{configuration, PASSWORD, PATIENCE, USER};
+use crate::kernel;
 use crate::programs::{run, Finished};
 use crate::tls::{client_config, Version};
 
@@ -225,6 +226,8 @@ impl Kinds {
                 kinds.sockets += 1;
             } else if Path::new(target) == pid_file {
                 kinds.pid_files += 1;
+            } else if target == "/dev/urandom" && kernel::is_old() {
+                // What getrandom(2) would have given.
             } else {
                 kinds.others.push(format!("{number} {target}"));
             }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
+use crate::kernel;
+
 #[path = "grammar.rs"]
 mod grammar;
 
@@ -189,8 +191,7 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         prepare(&mut command);
-        let mut child = command
-            .spawn()
+        let mut child = kernel::spawn(&mut command)
             .unwrap_or_else(|error| panic!("cannot start {:?}: {error}", program()));
         let log = Arc::new(LogBuffer::default());
         let errors = BufReader::new(child.stderr.take().unwrap());

@@ -1,7 +1,8 @@
 //! The whole server from outside: the real program on loopback ports, spoken to by real clients
 //! and by one of our own that controls every byte.
 //!
-//! `FTPSD_BINARY` names another program to test than the one built with these tests.
+//! `FTPSD_BINARY` names another program to test than the one built with these tests;
+//! `FTPSD_OLD_KERNEL=1` has it run on a kernel of the oldest kind (`kernel.rs`).
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -16,9 +17,12 @@ mod background;
 mod client;
 mod content;
 mod harness;
+mod kernel;
+mod outside;
 mod programs;
 mod syslogd;
 mod tls;
+mod trace;
 
 // The tests.
 mod abort;
@@ -32,12 +36,15 @@ mod client_certificates;
 mod clients;
 mod clocks;
 mod commands;
+mod confinement;
 mod curl;
 mod daemon;
 mod deadlines;
+mod durability;
 mod early;
 mod ends;
 mod events;
+mod faulty;
 mod gaps;
 mod hash;
 mod keepalive;
@@ -47,12 +54,15 @@ mod lftp;
 mod limits;
 mod names;
 mod network;
+mod old_kernels;
 mod plain;
 mod pool;
 mod python;
+mod races;
 mod reload;
 mod replies;
 mod rights;
+mod room;
 mod shares;
 mod signals;
 mod start;

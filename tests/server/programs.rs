@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use crate::harness::{Family, Port, Server, PASSWORD, USER};
+use crate::kernel;
 use crate::tls::Version;
 
 /// How long a client program may take.
@@ -27,10 +28,7 @@ pub struct Finished {
 impl Running {
     /// Starts `command`; a program that is not there fails the test.
     pub fn start(command: &mut Command) -> Running {
-        let spawned = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn();
+        let spawned = kernel::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
         let name = command.get_program().to_string_lossy();
         match spawned {
             Ok(child) => Running { child },

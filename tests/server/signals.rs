@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::client::Client;
 use crate::harness::{configuration, ftpsd, Family, Port, Server, PASSWORD, USER};
+use crate::kernel;
 use crate::reload::fails;
 use crate::tls::{client_config, Version};
 
@@ -143,12 +144,13 @@ fn a_storm_of_signals_at_the_start() {
     let config = configuration(directory.path(), "listen = [\"127.0.0.1:0\"]\n", &users);
     for _ in 0..10 {
         let mut child = Ended(
-            ftpsd()
-                .args(["-F", "-f"])
-                .arg(&config)
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap(),
+            kernel::spawn(
+                ftpsd()
+                    .args(["-F", "-f"])
+                    .arg(&config)
+                    .stderr(Stdio::piped()),
+            )
+            .unwrap(),
         );
         let pid = Pid::from_child(&child.0);
         let lines = BufReader::new(child.0.stderr.take().unwrap()).lines();

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use crate::background::{adopt, status_of, Setup};
 use crate::client::Client;
 use crate::harness::{ftpsd, program, unprivileged, Server, USER};
+use crate::kernel;
 use crate::programs::run;
 use crate::tls::{End, Version};
 
@@ -260,15 +261,16 @@ fn a_caller_that_does_not_wait_gets_no_server() {
     let setup = Setup::new(2121, "");
     let (gone, pipe) = std::io::pipe().unwrap();
     drop(gone);
-    let mut child = ftpsd()
-        .arg("-f")
-        .arg(&setup.config)
-        .env("FTPSD_START", "background")
-        .stdin(Stdio::null())
-        .stdout(pipe)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = kernel::spawn(
+        ftpsd()
+            .arg("-f")
+            .arg(&setup.config)
+            .env("FTPSD_START", "background")
+            .stdin(Stdio::null())
+            .stdout(pipe)
+            .stderr(Stdio::piped()),
+    )
+    .unwrap();
     let mut errors = String::new();
     let mut stderr = child.stderr.take().unwrap();
     std::io::Read::read_to_string(&mut stderr, &mut errors).unwrap();

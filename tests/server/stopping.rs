@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal};
 
 use crate::client::Client;
 use crate::harness::{configuration, ftpsd, program, unprivileged, Family, Port, Server, WAYS_IN};
+use crate::kernel;
 use crate::programs::{run, script};
 use crate::tls::{client_config, connect, End, Version, VERSIONS};
 
@@ -189,12 +190,13 @@ fn a_log_that_nobody_reads_stops_nothing() {
     fs::create_dir(directory.path().join("root")).unwrap();
     let config = configuration(directory.path(), "listen = [\"127.0.0.1:0\"]\n", &[]);
     let mut child = Ended(
-        ftpsd()
-            .args(["-F", "-f"])
-            .arg(config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap(),
+        kernel::spawn(
+            ftpsd()
+                .args(["-F", "-f"])
+                .arg(config)
+                .stderr(Stdio::piped()),
+        )
+        .unwrap(),
     );
     let mut log = BufReader::new(child.0.stderr.take().unwrap());
     let mut line = String::new();

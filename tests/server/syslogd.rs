@@ -139,6 +139,10 @@ pub enum Kind {
     BusyBox,
 }
 
+/// Kernels before 3.17 have random numbers only in the second, and tell by the first whether they
+/// are any good.
+const RANDOM: [&str; 2] = ["random", "urandom"];
+
 /// A syslogd that a test starts and stops.
 pub struct Syslogd {
     kind: Kind,
@@ -151,6 +155,9 @@ impl Syslogd {
     pub fn new(kind: Kind) -> Syslogd {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("dev")).unwrap();
+        for device in RANDOM {
+            fs::write(directory.path().join("dev").join(device), "").unwrap();
+        }
         Syslogd {
             kind,
             directory,
@@ -298,15 +305,15 @@ impl Syslogd {
 
 /// A command, to be completed, that has `directory` for its /dev, in a mount namespace of its own.
 fn in_namespace(directory: &Path) -> Command {
+    let bind = |device| format!("mount --bind /dev/{device} \"$0/{device}\"\n");
+    let devices = RANDOM.map(bind).concat();
+    let script = format!("{devices}mount --rbind \"$0\" /dev\nexec \"$@\"");
     let mut command = Command::new("unshare");
     let own = if rustix::process::geteuid().is_root() {
         "-m"
     } else {
         "-rm"
     };
-    command
-        .arg(own)
-        .args(["sh", "-c", "mount --bind \"$0\" /dev && exec \"$@\""])
-        .arg(directory);
+    command.arg(own).args(["sh", "-ec", &script]).arg(directory);
     command
 }
