@@ -1,7 +1,8 @@
 //! The whole server from outside: the real program on loopback ports, spoken to by real clients
 //! and by one of our own that controls every byte.
 //!
-//! `FTPSD_BINARY` names another program to test than the one built with these tests.
+//! `FTPSD_BINARY` names another program to test than the one built with these tests, and
+//! `FTPSD_RUNNER` the emulator that runs it, with its options, where this processor cannot.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
