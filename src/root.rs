@@ -411,7 +411,7 @@ fn from_errno(errno: Errno) -> FileError {
         Errno::ROFS => FileErrorKind::ReadOnly,
         Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => FileErrorKind::NameInvalid,
         Errno::NOSPC | Errno::DQUOT => FileErrorKind::NoSpace,
-        Errno::FBIG => FileErrorKind::TooLarge,
+        Errno::FBIG | Errno::OVERFLOW => FileErrorKind::TooLarge,
         Errno::BUSY | Errno::AGAIN | Errno::TXTBSY => FileErrorKind::Busy,
         _ => FileErrorKind::Failed,
     };

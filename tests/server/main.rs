@@ -55,6 +55,7 @@ mod reload;
 mod replies;
 mod rights;
 mod signals;
+mod sizes;
 mod start;
 mod status;
 mod stopping;
