@@ -94,6 +94,11 @@ pub fn invocation() -> Vec<OsString> {
     words
 }
 
+/// Whether an emulator runs it, which takes ten times the time.
+pub fn emulated() -> bool {
+    std::env::var_os("FTPSD_RUNNER").is_some()
+}
+
 /// A command that runs the program under test as somebody who is not root: root it would refuse to
 /// be. Where the tests are root's it runs in a user namespace in which root is called 1000, and so
 /// keeps its rights to the tests' files and nothing else.

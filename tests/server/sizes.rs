@@ -205,7 +205,7 @@ fn sizes_are_told_in_full() {
         restart(&mut client, size);
         assert_eq!(client.retrieve(format!("RETR {name}")), b"");
     }
-    // Not one byte more goes into the largest: it is told, and the file stays as it is.
+    // Not one byte more goes into the largest. What Linux says to that depends on the kernel.
     for command in ["APPE most", "STOR most"] {
         let mut data = if command.starts_with("STOR") {
             begin(&mut client, MOST, command)
@@ -214,7 +214,8 @@ fn sizes_are_told_in_full() {
         };
         data.send(b"x");
         data.close();
-        client.expect_reply(552);
+        let code = client.reply().code;
+        assert!([451, 552].contains(&code), "{code}");
         let told = client.expect("SIZE most", 213).text();
         assert_eq!(told, format!("213 {MOST}\r\n"));
     }
@@ -239,7 +240,12 @@ fn places_beyond_all_files() {
             client.expect(format!("ALLO {place}"), 202);
             client.expect(format!("ALLO {place} R {place}"), 202);
         }
-        for number in ["18446744073709551616", "99999999999999999999999", "-1", "1e9"] {
+        for number in [
+            "18446744073709551616",
+            "99999999999999999999999",
+            "-1",
+            "1e9",
+        ] {
             client.expect(format!("REST {number}"), 501);
             client.expect(format!("ALLO {number}"), 501);
         }
