@@ -37,6 +37,7 @@ mod commands;
 mod curl;
 mod daemon;
 mod deadlines;
+mod directories;
 mod early;
 mod ends;
 mod events;
