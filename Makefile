@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO  ?= target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-privileged check fmt clippy doc clean tools
+.PHONY: help build run test test-large test-privileged check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -20,6 +20,9 @@ test: tools build ## run every test, the server's against the release binary
 	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd $(CARGO) test --locked
 	$(CARGO) test --locked --features fault-injection --test faults
 	@$(MAKE) --no-print-directory test-privileged
+
+test-large: build ## send 5 GiB both ways, over TLS
+	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
 
 # The test program alone runs as root, not cargo.
 test-privileged: build ## run the tests that need root, through sudo where that is needed
