@@ -17,6 +17,8 @@
 mod background;
 #[path = "../server/client.rs"]
 mod client;
+#[path = "../server/content.rs"]
+mod content;
 #[path = "../server/harness.rs"]
 mod harness;
 mod namespace;
@@ -26,6 +28,7 @@ mod programs;
 mod tls;
 
 // The tests.
+mod filesystems;
 mod privileges;
 mod read_only;
 mod start;
