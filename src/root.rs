@@ -250,6 +250,7 @@ impl Root {
     /// Why it cannot begin; nothing has changed then.
     pub fn store(&self, path: &VirtualPath, request: StoreRequest) -> Result<Upload, FileError> {
         let (parent, name) = self.parent(path)?;
+        directory::can_name(&parent, &name)?;
         let partial = self.partial(&name);
         Upload::open(parent, name, partial, request)
     }

@@ -32,3 +32,4 @@ mod filesystems;
 mod privileges;
 mod read_only;
 mod start;
+mod vfat;
