@@ -410,7 +410,10 @@ fn from_errno(errno: Errno) -> FileError {
         Errno::NOTEMPTY => FileErrorKind::NotEmpty,
         Errno::LOOP => FileErrorKind::Links,
         Errno::ROFS => FileErrorKind::ReadOnly,
-        Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => FileErrorKind::NameInvalid,
+        // RNTO into another file system is of the last kind.
+        Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ | Errno::XDEV => {
+            FileErrorKind::NameInvalid
+        }
         Errno::NOSPC | Errno::DQUOT => FileErrorKind::NoSpace,
         Errno::FBIG | Errno::OVERFLOW => FileErrorKind::TooLarge,
         Errno::BUSY | Errno::AGAIN | Errno::TXTBSY => FileErrorKind::Busy,

@@ -14,7 +14,7 @@ use crate::programs::{run, Finished};
 use crate::tls::{Version, VERSIONS};
 
 /// A file system to try: its name, and a shell's lines that mount it on `$ROOT`, with a new `$IMAGE`.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     (
         "ext4",
         "truncate -s 64M \"$IMAGE\"; mkfs.ext4 -q -m 0 \"$IMAGE\"; mount -o loop \"$IMAGE\" \"$ROOT\"",
@@ -32,6 +32,12 @@ const KINDS: [(&str, &str); 5] = [
         "truncate -s 256M \"$IMAGE\"; mkfs.btrfs -q \"$IMAGE\"; mount -o loop \"$IMAGE\" \"$ROOT\"",
     ),
     ("tmpfs", "mount -t tmpfs -o size=64m tmpfs \"$ROOT\""),
+    (
+        "overlayfs",
+        "mkdir -p \"$IMAGE\"; mount -t tmpfs -o size=64m tmpfs \"$IMAGE\"; cd \"$IMAGE\"
+        mkdir below upper work
+        mount -t overlay -o lowerdir=below,upperdir=upper,workdir=work overlay \"$ROOT\"",
+    ),
 ];
 
 /// Says that something was not tried, past the capture of tests that pass.
@@ -443,4 +449,57 @@ fn a_mount_that_comes_later() {
         early.expect("QUIT", 221);
         device.can_be_unmounted(2 * round);
     }
+}
+
+/// Files of a read-only image below an overlay: changed, they are the overlay's.
+#[test]
+#[ignore = "needs root: make test"]
+fn files_that_the_device_came_with() {
+    let (kind, lines) = KINDS[5];
+    let lines = lines.replace(
+        "mkdir below upper work",
+        "mkdir -p below/folder upper work
+        for name in append replace resume remove rename time folder/file; do
+            echo -n delivered > below/$name
+        done
+        mount -o bind,ro below below",
+    );
+    let Some(device) = Device::start(kind, &lines) else {
+        return;
+    };
+    for version in VERSIONS {
+        let mut client = device.client(version);
+        if version == VERSIONS[0] {
+            client.store("APPE append", b" and more");
+            client.store("STOR replace", b"replaced");
+            client.expect("REST 5", 350);
+            client.store("STOR resume", b"resumed");
+            client.expect("DELE remove", 250);
+            client.expect("RNFR rename", 350);
+            client.expect("RNTO folder/renamed", 250);
+            client.expect("MFMT 20000229120000 time", 213);
+        }
+        for (name, content) in [
+            ("append", "delivered and more"),
+            ("replace", "replaced"),
+            ("resume", "delivresumed"),
+            ("folder/renamed", "delivered"),
+            ("folder/file", "delivered"),
+        ] {
+            assert_eq!(client.retrieve(format!("RETR {name}")), content.as_bytes());
+        }
+        let told = client.expect("MDTM time", 213).text();
+        assert_eq!(told, "213 20000229120000\r\n");
+        let listed = String::from_utf8(client.retrieve("NLST")).unwrap();
+        let mut names: Vec<&str> = listed.lines().collect();
+        names.sort_unstable();
+        assert_eq!(names, ["append", "folder", "replace", "resume", "time"]);
+        // Such a directory stays under its name, for it is on two file systems.
+        client.expect("RNFR folder", 350);
+        client.expect("RNTO moved", 553);
+        assert!(device.file("folder/file").exists());
+        client.expect("QUIT", 221);
+    }
+    let lower = device.shell("cat \"$IMAGE/below/append\" \"$IMAGE/below/remove\"");
+    assert_eq!(lower.succeeded(), "delivereddelivered");
 }

@@ -369,7 +369,7 @@ fn what_the_server_may_not_read() {
         fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
     }
     fs::write(path("file"), "content").unwrap();
-    fs::set_permissions(path("file"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path("file"), fs::Permissions::from_mode(0o000)).unwrap();
     symlink("nowhere", path("dangling")).unwrap();
     symlink("loop", path("loop")).unwrap();
     symlink("closed/inside", path("into-closed")).unwrap();

@@ -87,5 +87,7 @@ fn five_gibibytes_up_and_down() {
     // The count of all bytes, which needs more than 32 bits too.
     server.signal(rustix::process::Signal::USR1);
     server.wait_for_log(&["counters", &format!("bytes-in={LENGTH}")]);
-    println!("5 GiB: up {up:?}, down {down:?}");
+    let hash = expected.0.iter().map(|byte| format!("{byte:02x}"));
+    let hash: String = hash.collect();
+    println!("5 GiB, SHA-256 {hash}: up {up:?}, down {down:?}");
 }
