@@ -3,13 +3,14 @@
 //! broken, come late and are to go.
 
 use std::fs;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::content::content;
-use crate::harness::Server;
+use crate::harness::{Server, PATIENCE};
+use crate::namespace::not_run;
 use crate::programs::{run, Finished};
 use crate::tls::{Version, VERSIONS};
 
@@ -39,11 +40,6 @@ const KINDS: [(&str, &str); 6] = [
         mount -t overlay -o lowerdir=below,upperdir=upper,workdir=work overlay \"$ROOT\"",
     ),
 ];
-
-/// Says that something was not tried, past the capture of tests that pass.
-pub fn not_run(what: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "NOT RUN: {what}, because {}", why.trim());
-}
 
 /// A server and its mount namespace.
 struct Device {
@@ -108,14 +104,14 @@ impl Device {
     fn can_be_unmounted(&self, sessions: usize) {
         self.server.wait_for_count("info: closed", sessions);
         // No event tells: the session's root is closed a moment after that line.
-        let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let gone = self.shell("umount \"$ROOT\"");
             if gone.status.success() {
                 return;
             }
-            assert!(std::time::Instant::now() < deadline, "{}", gone.stderr);
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            assert!(Instant::now() < deadline, "{}", gone.stderr);
+            std::thread::sleep(Duration::from_millis(2));
         }
     }
 }

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use crate::client::Client;
 use crate::content::content;
-use crate::filesystems::not_run;
 use crate::harness::{program, Server};
+use crate::namespace::not_run;
 use crate::programs::{run, Running};
 use crate::tls::{Version, VERSIONS};
 
