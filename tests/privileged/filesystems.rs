@@ -322,7 +322,6 @@ fn sessions_on_each_file_system() {
         device.can_be_unmounted(sessions);
         tried.push(kind);
     }
-    // What every Linux has.
     assert!(tried.contains(&"tmpfs"), "{tried:?}");
 }
 

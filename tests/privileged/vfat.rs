@@ -2,6 +2,7 @@
 //! on have none. The test starts that kernel on this system's files, read-only, and itself in it.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,8 +79,10 @@ fn a_card_with_vfat() {
     fs::write(&script, init()).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(&script, mode).unwrap();
-    let mut command = Command::new("linux.uml");
+    // Four gigabytes are written to a virtual card, which takes its time.
+    let mut command = Command::new("timeout");
     command
+        .args(["--kill-after=5", "300", "linux.uml"])
         .args([
             "mem=384M",
             "root=/dev/root",
@@ -94,8 +97,12 @@ fn a_card_with_vfat() {
         .args(["con=null", "con0=null,fd:1"])
         .env("TMPDIR", place)
         .stdin(std::process::Stdio::null());
-    let finished = Running::start(&mut command).finish();
-    let text = String::from_utf8_lossy(&finished.stdout).into_owned();
+    let mut running = Running::start(&mut command);
+    let mut output = Vec::new();
+    let mut stdout = running.child.stdout.take().unwrap();
+    stdout.read_to_end(&mut output).unwrap();
+    let finished = running.finish();
+    let text = String::from_utf8_lossy(&output).into_owned();
     if !text.contains("the test ended with") {
         return not_run(
             "vfat",
