@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO  ?= target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-privileged check fmt clippy doc clean tools
+.PHONY: help build run test test-large test-privileged check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -23,6 +23,9 @@ test: tools build ## run every test, the server's against the release binary, tw
 	    $(CARGO) test --locked --test server
 	$(CARGO) test --locked --features fault-injection --test faults
 	@$(MAKE) --no-print-directory test-privileged
+
+test-large: build ## send 5 GiB both ways, over TLS
+	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
 
 # The test program alone runs as root, not cargo.
 test-privileged: build ## run the tests that need root, through sudo where that is needed
@@ -56,12 +59,24 @@ tools: ## install the programs that the tests drive, where apt can
 	done; \
 	/usr/bin/python3 -c 'import pycurl, aioftp' 2>/dev/null || \
 	    missing="$$missing python3 python3-pycurl python3-aioftp"; \
-	[ -z "$$missing" ] && exit 0; \
+	wanted=; \
+	for pair in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
+	    mkfs.vfat:dosfstools linux.uml:user-mode-linux; do \
+	    command -v $${pair%:*} >/dev/null || wanted="$$wanted $${pair#*:}"; \
+	done; \
+	[ -z "$$missing$$wanted" ] && exit 0; \
 	if ! command -v apt-get >/dev/null; then \
+	    [ -z "$$wanted" ] || echo "Not all file systems can be tried without:$$wanted" >&2; \
+	    [ -z "$$missing" ] && exit 0; \
 	    echo "make test needs:$$missing. Please install them." >&2; exit 1; \
 	fi; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	echo "installing$$missing"; \
-	$$sudo apt-get update -q && $$sudo apt-get install -qy --no-install-recommends $$missing
+	install="$$sudo apt-get install -qy --no-install-recommends"; \
+	echo "installing$$missing$$wanted"; \
+	$$sudo apt-get update -q; \
+	for package in $$wanted; do \
+	    $$install $$package || echo "Not all file systems can be tried without $$package" >&2; \
+	done; \
+	[ -z "$$missing" ] || $$install $$missing
 
 -include cross/cross.mk

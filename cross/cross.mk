@@ -8,7 +8,11 @@ CROSS_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 CROSS_TARGETS := $(sort $(basename $(notdir $(wildcard $(CROSS_DIR)/*.conf))))
 CROSS_OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: cross cross-all size
+# What runs on the 32-bit ARM binary, under qemu-user; TESTS adds to it or takes its place.
+ARM := armv7-unknown-linux-musleabihf
+TESTS ?= sizes:: times:: calendar:: directories:: commands:: names:: large::
+
+.PHONY: cross cross-all size test-arm test-arm-large
 
 cross: ## build the static binary for TARGET
 	$(CROSS_DIR)/build $(TARGET)
@@ -24,3 +28,21 @@ size: ## print the size of the stripped release binaries
 		if [ -f "$$f" ]; then bytes=$$(wc -c < "$$f"); printf '%-32s %8d bytes\n' "$$t" "$$bytes"; \
 		else printf '%-32s not built: make cross TARGET=%s\n' "$$t" "$$t"; fi; \
 	done
+
+# Only Debian's qemu-user can be told another time: a static emulator takes no library.
+test-arm: ## run the tests of sizes, times and listings on the 32-bit ARM binary, emulated
+	@$(CROSS_DIR)/build $(ARM)
+	@. $(CROSS_DIR)/$(ARM).conf; tests='$(TESTS)'; runner="$$QEMU"; \
+	if ! command -v "$$runner" >/dev/null; then \
+		runner="$$QEMU-static"; \
+		command -v "$$runner" >/dev/null || { echo "install qemu-user" >&2; exit 1; }; \
+		case $$tests in *calendar::*) \
+			echo "NOT RUN: calendar, because $$runner cannot be told the time; install qemu-user" >&2; \
+			tests=$$(echo "$$tests" | sed 's/calendar:://');; \
+		esac; \
+	fi; \
+	FTPSD_BINARY=$(abspath $(CROSS_OUT))/cross/$(ARM)/release/ftpsd FTPSD_RUNNER="$$runner -cpu $$QEMU_CPU" \
+		$(CARGO) test --locked --test server -- $(TEST_OPTIONS) $$tests
+
+test-arm-large: ## send 5 GiB both ways with the 32-bit ARM binary
+	@$(MAKE) --no-print-directory test-arm TESTS=large:: TEST_OPTIONS='--ignored --nocapture'

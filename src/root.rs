@@ -281,6 +281,7 @@ impl Root {
     /// Why it cannot begin; nothing has changed then.
     pub fn store(&self, path: &VirtualPath, request: StoreRequest) -> Result<Upload, FileError> {
         let (parent, name) = self.parent(path)?;
+        directory::can_name(&parent, &name)?;
         let partial = self.partial(&name);
         Upload::open(parent, name, partial, request)
     }
@@ -449,9 +450,12 @@ fn from_errno(errno: Errno) -> FileError {
         Errno::NOTEMPTY => FileErrorKind::NotEmpty,
         Errno::LOOP => FileErrorKind::Links,
         Errno::ROFS => FileErrorKind::ReadOnly,
-        Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ => FileErrorKind::NameInvalid,
+        // RNTO into another file system is of the last kind.
+        Errno::NAMETOOLONG | Errno::INVAL | Errno::ILSEQ | Errno::XDEV => {
+            FileErrorKind::NameInvalid
+        }
         Errno::NOSPC | Errno::DQUOT => FileErrorKind::NoSpace,
-        Errno::FBIG => FileErrorKind::TooLarge,
+        Errno::FBIG | Errno::OVERFLOW => FileErrorKind::TooLarge,
         Errno::BUSY | Errno::AGAIN | Errno::TXTBSY => FileErrorKind::Busy,
         _ => FileErrorKind::Failed,
     };

@@ -45,12 +45,15 @@ pub struct Entry {
 }
 
 const HALF_A_YEAR: i64 = 182 * 24 * 3600;
+/// How far ahead of the listing's begin a time still is of now: files change while it runs.
+const AHEAD: i64 = 60;
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// Appends the LIST line. A time more than half a year from `now` (seconds since 1970), either
-/// way, shows its year in place of the hour.
+/// Appends the LIST line. A time more than half a year before `now` (seconds since 1970), or after
+/// it, shows its year in place of the hour, as with ls(1): a client that is given no year takes the
+/// last such day.
 pub fn long_line(name: &[u8], entry: &Entry, now: i64, lines: &mut Vec<u8>) {
     let mut text = String::with_capacity(64);
     text.push(match entry.kind {
@@ -76,7 +79,8 @@ pub fn long_line(name: &[u8], entry: &Entry, now: i64, lines: &mut Vec<u8>) {
         entry.size,
         when.day()
     );
-    let _ = if entry.modified.abs_diff(now) <= HALF_A_YEAR.unsigned_abs() {
+    let of_late = now.saturating_sub(HALF_A_YEAR)..=now.saturating_add(AHEAD);
+    let _ = if of_late.contains(&entry.modified) {
         write!(text, "{:02}:{:02} ", when.hour(), when.minute())
     } else {
         write!(text, "{:>5} ", when.year())
@@ -251,7 +255,16 @@ mod tests {
             long(b"a b", &FILE, FILE.modified + 60),
             "-rw-r-----   1 ftp      ftp        5000000000 Nov 14 22:13 a b\r\n"
         );
-        for now in [0, FILE.modified + HALF_A_YEAR + 1, 4_000_000_000] {
+        assert!(long(b"a", &FILE, FILE.modified + HALF_A_YEAR).contains(" 22:13 "));
+        assert!(long(b"a", &FILE, FILE.modified - AHEAD).contains(" 22:13 "));
+        for now in [
+            0,
+            i64::MIN,
+            i64::MAX,
+            FILE.modified + HALF_A_YEAR + 1,
+            FILE.modified - AHEAD - 1,
+            4_000_000_000,
+        ] {
             assert_eq!(
                 long(b"a", &FILE, now),
                 "-rw-r-----   1 ftp      ftp        5000000000 Nov 14  2023 a\r\n"

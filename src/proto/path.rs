@@ -125,7 +125,7 @@ impl VirtualPath {
     }
 
     fn push(&mut self, name: &[u8]) -> Result<(), PathError> {
-        if is_reserved(name) {
+        if is_reserved(name) || is_short_for_reserved(name) || folds_to_reserved(name) {
             return Err(PathError::Reserved);
         }
         let slash = usize::from(!self.is_root());
@@ -150,6 +150,34 @@ impl VirtualPath {
 pub fn is_reserved(name: &[u8]) -> bool {
     name.get(..RESERVED_PREFIX.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX))
+}
+
+/// Whether vfat may have given a partial upload this name beside its own: the six letters of it,
+/// or two and four hexadecimal digits once those are taken, then `~` and a digit. Dots at the end
+/// mean nothing there.
+fn is_short_for_reserved(name: &[u8]) -> bool {
+    let end = name.iter().rposition(|&byte| byte != b'.');
+    let name = name.get(..=end.unwrap_or(0)).unwrap_or_default();
+    let Some((base, [b'~', b'0'..=b'9'])) = name.split_at_checked(6) else {
+        return false;
+    };
+    base.eq_ignore_ascii_case(b"ftpsd-")
+        || matches!(base.split_at_checked(2), Some((two, digits))
+            if two.eq_ignore_ascii_case(b"ft") && digits.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// Whether a file system that folds case as Unicode does (ext4 and f2fs can) may take this name
+/// for a partial upload's: it sees an `s` in U+017F, and does not see some characters at all.
+fn folds_to_reserved(name: &[u8]) -> bool {
+    if name.is_ascii() {
+        return false;
+    }
+    let text = String::from_utf8_lossy(name);
+    let folded = text.chars().filter_map(|char| match char {
+        '\u{17f}' => Some(b's'),
+        char => u8::try_from(char).ok().filter(u8::is_ascii),
+    });
+    is_reserved(&folded.collect::<Vec<u8>>())
 }
 
 /// The name of a partial upload with this tag, in hexadecimal. A tag of fixed length keeps the
@@ -194,6 +222,25 @@ mod tests {
         assert_eq!(root.join(&b"a/".repeat(2100)), Err(PathError::TooLong));
         assert_eq!(root.join(b"x/.ftpsd-00"), Err(PathError::Reserved));
         assert_eq!(root.join(b".FTPSD-00"), Err(PathError::Reserved));
+        for short in ["FTPSD-~1", "ftpsd-~9", "x/Ftpsd-~2..", "FT01aF~3/x"] {
+            assert_eq!(root.join(short.as_bytes()), Err(PathError::Reserved));
+        }
+        for folded in [".ftp\u{17f}d-00", ".f\u{ad}tpsd-00", "\u{200b}.FTPSD-00"] {
+            assert_eq!(root.join(folded.as_bytes()), Err(PathError::Reserved));
+        }
+        assert!(root.join(".ftp\u{fc}sd_\u{17f}".as_bytes()).is_ok());
+        for other in [
+            "FTPSD-~",
+            "FTPSD-~10",
+            "FTPSD~1",
+            "aFTPSD-~1",
+            "FT01aG~1",
+            "FT0~1",
+            ".",
+            "",
+        ] {
+            assert!(root.join(other.as_bytes()).is_ok(), "{other}");
+        }
     }
 
     #[test]

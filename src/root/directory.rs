@@ -2,16 +2,20 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use super::{entry, from_errno};
 use crate::proto::listing::Entry;
-use crate::proto::outcome::FileError;
+use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path;
 
 /// Bytes of directory entries read at once: some 200 names.
 const PIECE: usize = 8192;
+
+/// What statfs(2) calls them.
+const VFAT: FsWord = 0x4d44;
+const EXFAT: FsWord = 0x2011_bab0;
 
 /// A directory open for reading its entries.
 #[derive(Debug)]
@@ -31,6 +35,18 @@ pub enum Found {
     Entry(Entry),
     /// A symbolic link.
     Link,
+}
+
+/// Whether the file system of `directory` can have a file of this name. vfat and exFAT say so only
+/// when the name is given, which for an upload is at its end. A file system that cannot be told
+/// is not asked.
+pub(super) fn can_name(directory: impl AsFd, name: &[u8]) -> Result<(), FileError> {
+    let kind = rustix::fs::fstatfs(directory).map(|about| about.f_type);
+    let refused = |&byte: &u8| byte < b' ' || b"\"*:<>?\\|".contains(&byte);
+    if matches!(kind, Ok(VFAT | EXFAT)) && (name.iter().any(refused) || name.ends_with(b" ")) {
+        return Err(FileError::new(FileErrorKind::NameInvalid));
+    }
+    Ok(())
 }
 
 impl Directory {

@@ -17,6 +17,8 @@
 mod background;
 #[path = "../server/client.rs"]
 mod client;
+#[path = "../server/content.rs"]
+mod content;
 #[path = "../server/harness.rs"]
 mod harness;
 #[path = "../server/kernel.rs"]
@@ -29,7 +31,9 @@ mod tls;
 
 // The tests.
 mod devices;
+mod filesystems;
 mod mounts;
 mod privileges;
 mod read_only;
 mod start;
+mod vfat;

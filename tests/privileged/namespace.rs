@@ -1,6 +1,7 @@
 //! A mount namespace in which the system has an account for the server.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::chown;
 use std::process::Command;
 
@@ -51,4 +52,9 @@ pub fn run(setup: &Setup, before: &str, how: &str) -> Command {
         .args(["--mount", "--", "sh", "-c", &script, "sh"])
         .arg(program());
     command
+}
+
+/// Says that something was not tried, past the capture of tests that pass.
+pub fn not_run(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "NOT RUN: {what}, because {}", why.trim());
 }

@@ -1,7 +1,7 @@
 //! The server under test: started with a configuration of its own, watched through its log and
 //! /proc, ended with the test.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -83,11 +83,32 @@ pub fn program() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_ftpsd").into(), PathBuf::from)
 }
 
+/// The words that run the program under test. A program for another processor takes `FTPSD_RUNNER`,
+/// an emulator with its options, before it. That has descriptors of its own, which are not to be
+/// taken for inherited ones, for it cannot start the program again as a device's kernel would.
+pub fn invocation() -> Vec<OsString> {
+    let mut words: Vec<OsString> = Vec::new();
+    if let Ok(runner) = std::env::var("FTPSD_RUNNER") {
+        words.extend(["env", "FTPSD_START=foreground"].map(OsString::from));
+        words.extend(runner.split_whitespace().map(OsString::from));
+    }
+    words.push(program().into());
+    words
+}
+
+/// Whether an emulator runs it, which takes ten times the time.
+pub fn emulated() -> bool {
+    std::env::var_os("FTPSD_RUNNER").is_some()
+}
+
 /// A command that runs the program under test as somebody who is not root: root it would refuse to
 /// be. Where the tests are root's it runs in a user namespace in which root is called 1000, and so
 /// keeps its rights to the tests' files and nothing else.
 pub fn ftpsd() -> Command {
-    unprivileged(program())
+    let words = invocation();
+    let mut command = unprivileged(&words[0]);
+    command.args(&words[1..]);
+    command
 }
 
 /// The same for any program.
@@ -494,7 +515,7 @@ pub fn inside(script: &str, root: &Path) -> Command {
             "{script}\nexec unshare --map-user=1000 --map-group=1000 -- \"$@\""
         ))
         .arg("sh")
-        .arg(program())
+        .args(invocation())
         .env("ROOT", root);
     command
 }

@@ -70,7 +70,7 @@ fn no_random_numbers_cost_the_session_alone() {
 
 /// A shell's lines that let what follows begin its clock at `clock`. The library that faketime(1)
 /// has programs load leaves files in /dev/shm, so that is one that goes with the server.
-fn clock_set_to(clock: &str) -> String {
+pub fn clock_set_to(clock: &str) -> String {
     let mut command = Command::new("faketime");
     command.args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]);
     let library = run(&mut command).succeeded();

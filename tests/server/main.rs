@@ -1,7 +1,8 @@
 //! The whole server from outside: the real program on loopback ports, spoken to by real clients
 //! and by one of our own that controls every byte.
 //!
-//! `FTPSD_BINARY` names another program to test than the one built with these tests;
+//! `FTPSD_BINARY` names another program to test than the one built with these tests, and
+//! `FTPSD_RUNNER` the emulator that runs it, with its options, where this processor cannot.
 //! `FTPSD_OLD_KERNEL=1` has it run on a kernel of the oldest kind (`kernel.rs`).
 #![allow(
     clippy::unwrap_used,
@@ -28,6 +29,7 @@ mod trace;
 mod abort;
 mod active;
 mod binding;
+mod calendar;
 mod ceilings;
 mod certificate_mistakes;
 mod certificates;
@@ -40,6 +42,7 @@ mod confinement;
 mod curl;
 mod daemon;
 mod deadlines;
+mod directories;
 mod durability;
 mod early;
 mod ends;
@@ -65,10 +68,12 @@ mod rights;
 mod room;
 mod shares;
 mod signals;
+mod sizes;
 mod start;
 mod status;
 mod stopping;
 mod syslog;
 mod thief;
+mod times;
 mod truncated;
 mod users_file;
