@@ -7,6 +7,7 @@
 
 mod directory;
 mod resolver;
+mod stale;
 mod upload;
 
 use std::fs::File;
@@ -28,6 +29,7 @@ use crate::proto::session::StoreRequest;
 
 pub use directory::{Directory, Found};
 pub use resolver::Resolver;
+pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};
 use upload::{hold_partial, open_partial};
 pub use upload::{Origin, Upload};
 

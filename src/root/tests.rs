@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod stale;
 mod uploads;
 
 const BOTH: [Resolver; 2] = [

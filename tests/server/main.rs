@@ -54,6 +54,7 @@ mod reload;
 mod replies;
 mod rights;
 mod signals;
+mod stale;
 mod start;
 mod status;
 mod stopping;
