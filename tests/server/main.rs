@@ -32,6 +32,7 @@ mod client_certificates;
 mod clients;
 mod clocks;
 mod commands;
+mod crash;
 mod curl;
 mod daemon;
 mod deadlines;

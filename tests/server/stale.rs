@@ -251,7 +251,7 @@ fn one_that_cannot_be_removed() {
     let folder = server.file("folder");
     fs::create_dir(&folder).unwrap();
     fs::create_dir(server.file("closed")).unwrap();
-    fs::set_permissions(server.file("closed"), Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(server.file("closed"), Permissions::from_mode(0o0)).unwrap();
     fs::write(folder.join(".ftpsd-0"), "0").unwrap();
     fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
     let line = server.wait_for_log(&["partial-not-removed"]);
