@@ -130,6 +130,17 @@ impl Life {
     }
 }
 
+/// Lets the server be killed at once when a client's thread ends by a panic.
+struct Witness<'a>(&'a Life);
+
+impl Drop for Witness<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.count(MOST_OF_ONE_LIFE, MOST_OF_ONE_LIFE);
+        }
+    }
+}
+
 /// A client during a server's life.
 struct Session<'a> {
     client: Client,
@@ -543,6 +554,7 @@ fn what_a_killed_server_leaves_is_what_it_promised() {
             for (ledger, mut session) in ledgers.iter_mut().zip(sessions) {
                 let (life, shared) = (&life, &shared);
                 scope.spawn(move || {
+                    let _witness = Witness(life);
                     let end = ledger.go_on(&mut session, shared);
                     assert!(
                         life.killed.load(Ordering::SeqCst),
