@@ -53,6 +53,7 @@ mod pool;
 mod python;
 mod reload;
 mod replies;
+mod resume;
 mod rights;
 mod signals;
 mod stale;
