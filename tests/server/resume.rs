@@ -321,3 +321,41 @@ fn whoever_waits_for_files_sees_whole_ones() {
     }
     watcher.saw_nothing_but(&names);
 }
+
+/// All bytes came, but not the end of TLS that says so; or the server was killed before it could
+/// publish them. A client must not take that for a complete upload.
+#[test]
+fn only_the_end_is_missing() {
+    for resume in [by_curl as Resume, by_lftp, by_python] {
+        for (number, version) in VERSIONS.into_iter().enumerate() {
+            let place = tempfile::tempdir().unwrap();
+            let mut lives = Lives {
+                root: place.path().to_owned(),
+                server: Lives::start(place.path()),
+            };
+            let bytes = content(7, 300_000);
+            let mut client = Client::ready(&lives.server, version);
+            let mut data = client.start_transfer("STOR file");
+            data.send(&bytes);
+            let deadline = Instant::now() + PATIENCE;
+            while partial_length(place.path()) < bytes.len() as u64 {
+                assert!(Instant::now() < deadline, "the bytes do not arrive");
+                std::thread::yield_now();
+            }
+            if number == 0 {
+                drop(data);
+                client.expect_reply(426);
+            } else {
+                lives.kill();
+            }
+            let file = lives.server.scratch().join("file");
+            fs::write(&file, &bytes).unwrap();
+            let mut command = resume(&lives.server, version, &file, "file", AS_FAST_AS_IT_GOES);
+            let finished = Running::start(command.stdin(Stdio::null())).finish();
+            finished.succeeded();
+            assert!(fs::read(place.path().join("file")).unwrap() == bytes);
+            assert_eq!(partial_length(place.path()), 0);
+            lives.server.wait_for_log(&["info: store", "bytes=1 "]);
+        }
+    }
+}
