@@ -25,7 +25,7 @@ const BREAKS_OF_ONE: u64 = 6;
 /// Bytes of a file, at least and at most.
 const SIZES: (u64, u64) = (2_000_000, 5_000_000);
 /// Bytes a second while an upload is to break, so that there is a place to break it at.
-const RATE: u64 = 8_000_000;
+const RATE: u64 = 16_000_000;
 const AS_FAST_AS_IT_GOES: u64 = 1_000_000_000;
 const HERE: (Port, Family) = (Port::Explicit, Family::V4);
 
