@@ -54,7 +54,7 @@ tools: ## install the programs that the tests drive, where apt can
 	@missing=; \
 	PATH=$$PATH:/usr/sbin:/sbin; \
 	for pair in curl:curl lftp:lftp python3:python3 rsyslogd:rsyslog busybox:busybox \
-	    strace:strace faketime:faketime; do \
+	    strace:strace faketime:faketime inotifywait:inotify-tools; do \
 	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	/usr/bin/python3 -c 'import pycurl, aioftp' 2>/dev/null || \

@@ -129,6 +129,15 @@ impl Accounts {
         }
     }
 
+    /// Every directory that some account sees, as a root or as a share.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.by_name.values().flat_map(|account| {
+            let shares = account.shares.iter();
+            let shares = shares.map(|(_, share)| share.path.get_ref().clone());
+            std::iter::once(account.root.clone()).chain(shares)
+        })
+    }
+
     /// Checks a name and a password as the client gave them, and whether the account lets
     /// anybody in [`today`]. On a day that is not known accounts do not expire. `proves` tells
     /// whether the client's certificate has a name.

@@ -6,16 +6,19 @@ use std::io;
 use rustix::process::{Resource, Rlimit};
 
 use crate::config::Config;
+use crate::root::SWEEP_DESCRIPTORS;
 
 /// Bytes of stack per worker. TLS needs about 30 KiB of it; the rest is address space only.
 pub const STACK: usize = 256 << 10;
+/// Bytes of stack of the thread that removes stale partial uploads.
+pub const SWEEPER_STACK: usize = 64 << 10;
 
 /// Descriptors apart from listeners and sessions: the standard streams (3), the signals' socket
 /// pair with an end for each signal (4), the stop pipes (4), the log (1), the pid file (1), a
 /// connection just accepted (1), and, while the configuration is read again, a file and what it is
 /// compared with (2), and, where the kernel has no getrandom(2), /dev/urandom once for each of two
-/// libraries (2).
-const FIXED_DESCRIPTORS: u64 = 18;
+/// libraries (2); and what a sweep for stale partial uploads has open.
+const FIXED_DESCRIPTORS: u64 = 18 + SWEEP_DESCRIPTORS;
 /// Descriptors of one session: the control connection, the passive port, four connections of which
 /// one will be the data connection and one more just accepted, the user's root (8); and a rename's
 /// two directories, two locked partial uploads and the link being looked up (5). A transfer has fewer in place of the latter: the
@@ -24,8 +27,12 @@ const FIXED_DESCRIPTORS: u64 = 18;
 /// for each directory in it while it is looked up, for which there are four.
 const SESSION_DESCRIPTORS: u64 = 17;
 
-/// KiB of the program without sessions: its data, the configuration, the certificates.
-const FIXED_KIB: u64 = 1024;
+/// KiB of the program without sessions: its data, the configuration, the certificates (1024); and
+/// what a sweep remembers and reads.
+const FIXED_KIB: u64 = 1024 + SWEEP_KIB;
+/// KiB of a sweep: 1024 partial uploads remembered, and a piece of entries on each level. Its stack
+/// is address space beyond that.
+const SWEEP_KIB: u64 = 384;
 /// KiB of a worker that has served: stack touched.
 const WORKER_KIB: u64 = 48;
 /// KiB of an idle session beyond that: TLS, a command line, one record of decrypted commands.
@@ -40,7 +47,7 @@ const GUARD_KIB: u64 = 4;
 /// The most that this process takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceilings {
-    /// Threads: the workers and the one that admits.
+    /// Threads: the workers, the one that admits, and the one that sweeps.
     pub threads: u64,
     /// Descriptors open at once.
     pub descriptors: u64,
@@ -85,10 +92,11 @@ impl Ceilings {
         let each = |share: u64| workers.saturating_mul(share);
         let idle_kib = FIXED_KIB.saturating_add(each(WORKER_KIB + SESSION_KIB));
         let transfer_kib = idle_kib.saturating_add(each(TRANSFER_KIB));
-        let stacks = each((STACK as u64 >> 10) + GUARD_KIB);
+        let stacks = each((STACK as u64 >> 10) + GUARD_KIB)
+            .saturating_add((SWEEPER_STACK as u64 >> 10) + GUARD_KIB);
         let heap = transfer_kib.saturating_sub(each(WORKER_KIB));
         Ceilings {
-            threads: workers.saturating_add(1),
+            threads: workers.saturating_add(2),
             descriptors: FIXED_DESCRIPTORS
                 .saturating_add(listeners as u64)
                 .saturating_add(each(SESSION_DESCRIPTORS)),
@@ -150,12 +158,12 @@ mod tests {
     #[test]
     fn they_grow_with_workers_and_listeners() {
         let one = ceilings("workers = 1\nlisten = [\"127.0.0.1:1\"]");
-        assert_eq!(one.threads, 2);
-        assert_eq!(one.descriptors, 16 + 1 + 17);
+        assert_eq!(one.threads, 3);
+        assert_eq!(one.descriptors, 18 + 34 + 1 + 17);
         let two = ceilings(
             "workers = 2\nlisten = [\"127.0.0.1:1\"]\nlisten-implicit = [\"127.0.0.1:2\"]",
         );
-        assert_eq!(two.threads, 3);
+        assert_eq!(two.threads, 4);
         assert_eq!(two.descriptors - one.descriptors, 17 + 1);
         let more = |each: fn(&Ceilings) -> u64| each(&two) > each(&one);
         assert!(more(|it| it.idle_kib));

@@ -22,6 +22,7 @@ pub mod root;
 pub mod server;
 pub mod settings;
 pub mod signals;
+pub mod sweeper;
 pub mod tls;
 pub mod transfer;
 pub mod wait;

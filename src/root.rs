@@ -9,6 +9,7 @@ mod directory;
 mod mount;
 mod resolver;
 mod share;
+mod stale;
 mod upload;
 
 use std::fs::File;
@@ -31,7 +32,8 @@ use crate::proto::session::StoreRequest;
 pub use directory::{Directory, Found};
 pub use resolver::Resolver;
 use share::Share;
-use upload::{hold_partial, open_partial};
+pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};
+use upload::{announced_length, hold_partial, open_partial};
 pub use upload::{Origin, Upload};
 
 /// Bytes that tell partial uploads apart.
@@ -116,9 +118,14 @@ impl Root {
             Ok(handle) => stat(&handle).map(|stat| entry(&stat)).map_err(from_errno),
             Err(Errno::NOENT) => {
                 let (parent, name) = self.parent(path)?;
-                rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
-                    .map(|stat| entry(&stat))
-                    .map_err(from_errno)
+                let stat =
+                    rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(from_errno)?;
+                let partial = entry(&stat);
+                Ok(Entry {
+                    size: announced_length(partial.size),
+                    ..partial
+                })
             }
             Err(errno) => Err(from_errno(errno)),
         }

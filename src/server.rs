@@ -21,6 +21,7 @@ use crate::pool::Pool;
 use crate::proto::hostport;
 use crate::settings::{Own, Settings};
 use crate::signals::{Signals, Stopper};
+use crate::sweeper::Sweeper;
 use crate::wait::{self, Deadline};
 
 /// Connections that may wait to be accepted.
@@ -133,6 +134,7 @@ pub fn run(
     ready: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<()> {
     let pool = Pool::start(&service)?;
+    let sweeper = Sweeper::start(&service)?;
     ready()?;
     let mut number: u32 = 0;
     let mut paused = None;
@@ -140,6 +142,7 @@ pub fn run(
     while !signals.take_terminate() {
         if signals.take_reload() {
             reload(&service, &mut origin);
+            sweeper.wake();
         }
         if signals.take_report() {
             report(&service);
@@ -163,6 +166,7 @@ pub fn run(
     }
     service.log.event(Level::Notice, "stopping").send();
     drop(listeners);
+    sweeper.stop();
     stopper.drain();
     let grace = Deadline::after(service.settings().config.drain_timeout.duration());
     while service.limits.running().sessions > 0 && !grace.is_past() {

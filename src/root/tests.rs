@@ -9,6 +9,7 @@ use super::*;
 
 mod magic;
 mod shares;
+mod stale;
 mod uploads;
 
 const BOTH: [Resolver; 2] = [

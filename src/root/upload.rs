@@ -128,7 +128,7 @@ impl Upload {
         }
         .map_err(from_errno)?;
         let length = entry(&stat(&handle).map_err(from_errno)?).size;
-        let position = offset.unwrap_or(length);
+        let position = offset.unwrap_or(announced_length(length));
         if position > length {
             return Err(FileError::new(FileErrorKind::BeyondEnd));
         }
@@ -316,6 +316,13 @@ impl Drop for Upload {
             }
         }
     }
+}
+
+/// How long clients are told that a partial is, and where APPE goes on: one byte less than came. A
+/// client that hears of as many bytes as it has (curl -C -, lftp put -c) takes the upload for
+/// complete and sends nothing, but what was not acknowledged was not published.
+pub(super) fn announced_length(length: u64) -> u64 {
+    length.saturating_sub(1)
 }
 
 /// Refuses when there is a partial: with 450 while an upload writes to it.

@@ -19,7 +19,7 @@ fn for_each_thread(background: &Background, mut check: impl FnMut(&dyn Fn(&str) 
         check(&|key| status_of(&status, key));
         threads += 1;
     }
-    assert_eq!(threads, 17, "the workers and the main thread");
+    assert_eq!(threads, 18, "the workers, the sweeper and the main thread");
 }
 
 fn four_times(id: u32) -> String {

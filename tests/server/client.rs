@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use crate::harness::{Family, Port, Server, PASSWORD, USER};
-use crate::tls::{client_config, connect, End, TlsClient, Version};
+use crate::tls::{client_config, connect, try_connect, End, TlsClient, Version};
 
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,10 +189,44 @@ impl Client {
 
     /// EPSV: where to connect.
     pub fn passive(&mut self) -> SocketAddr {
-        let text = self.expect("EPSV", 229).text();
+        let reply = self.expect("EPSV", 229);
+        self.announced(&reply)
+    }
+
+    fn announced(&self, reply: &Reply) -> SocketAddr {
+        let text = reply.text();
         let port = text.split("(|||").nth(1).unwrap();
         let port = port.split('|').next().unwrap();
         SocketAddr::new(self.server.ip(), port.parse().unwrap())
+    }
+
+    /// A command to a server that may be gone.
+    pub fn try_command(&mut self, command: impl AsRef<[u8]>) -> Result<Reply, End> {
+        let line = [command.as_ref(), b"\r\n"].concat();
+        let sent = match &mut self.link {
+            Link::Clear(socket) => socket.write_all(&line),
+            Link::Secured(tls) => tls.try_send(&line),
+        };
+        sent.map_err(|_| End::Reset)?;
+        self.next_reply()
+    }
+
+    /// As [`start_transfer`](Client::start_transfer), of a server that may be gone. With the reply
+    /// to the command, which must be 150.
+    pub fn try_start_transfer(
+        &mut self,
+        command: impl AsRef<[u8]>,
+    ) -> Result<(TlsClient, Reply), End> {
+        let reply = self.try_command("EPSV")?;
+        let address = self.announced(&reply);
+        let from = self.from.map(|from| SocketAddr::new(from, 0));
+        let socket = try_connect(from, address).map_err(|_| End::Reset)?;
+        let mut data = TlsClient::new(socket, &self.config);
+        let reply = self.try_command(&command)?;
+        let command = command.as_ref().escape_ascii();
+        assert_eq!(reply.code, 150, "{command}: {}", reply.text());
+        data.try_handshake_with(b"").map_err(|_| End::Reset)?;
+        Ok((data, reply))
     }
 
     /// A data connection to `address` whose handshake has not begun.

@@ -14,24 +14,24 @@ use crate::tls::{End, Version, VERSIONS};
 
 /// A clock that is right, and where it jumps to.
 const RIGHT: &str = "+0";
-const FORWARD: &str = "+50y";
-const BACKWARD: &str = "-50y";
-const NEVER_SET: &str = "1970-01-01 00:00:10";
+pub const FORWARD: &str = "+50y";
+pub const BACKWARD: &str = "-50y";
+pub const NEVER_SET: &str = "1970-01-01 00:00:10";
 
 const SHORT: Duration = Duration::from_secs(2);
 /// A deadline that comes this late is none.
 const LATE: Duration = Duration::from_secs(20);
 
 /// A server and its wall clock. The monotonic clock is the system's.
-struct Clocked {
-    server: Server,
+pub struct Clocked {
+    pub server: Server,
     clock: PathBuf,
 }
 
 impl Clocked {
     /// The library that faketime(1) has programs load leaves files in /dev/shm, so that is one that
     /// goes with the server.
-    fn start(top: &str) -> Clocked {
+    pub fn start(top: &str) -> Clocked {
         let mut command = Command::new("faketime");
         command.args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]);
         let library = run(&mut command).succeeded();
@@ -54,7 +54,7 @@ impl Clocked {
     }
 
     /// From now on it is that time for the server.
-    fn jump(&self, to: &str) {
+    pub fn jump(&self, to: &str) {
         let new = self.clock.with_file_name("clock.new");
         fs::write(&new, to).unwrap();
         fs::rename(new, &self.clock).unwrap();

@@ -148,6 +148,18 @@ impl Server {
         Server::launch(top, users, None, prepare)
     }
 
+    /// As [`start_with`](Server::start_with), the users' root being `root`, which outlives the
+    /// server.
+    pub fn start_on(root: &Path, top: &str, users: &[(&str, &str)]) -> Server {
+        Server::start_as(top, users, |command| {
+            let config = PathBuf::from(command.get_args().last().unwrap());
+            let text = fs::read_to_string(&config).unwrap();
+            let own = format!("root = {:?}", config.with_file_name("root"));
+            assert!(text.contains(&own));
+            fs::write(&config, text.replace(&own, &format!("root = {root:?}"))).unwrap();
+        })
+    }
+
     /// A server in a mount namespace of its own, in which `script` ran before it. `$ROOT` is the
     /// directory that users see.
     pub fn start_within(script: &str) -> Server {

@@ -88,7 +88,7 @@ fn use_session(client: &mut Client, number: usize) {
 fn two_hundred_connections_at_sixteen_workers() {
     let server = Server::start("workers = 16");
     let start = idle(&server);
-    assert_eq!(start.threads, WORKERS as u64 + 1);
+    assert_eq!(start.threads, WORKERS as u64 + 2);
     let mut usages: Vec<Usage> = Vec::new();
     for round in 1..=3 {
         let mut sessions = crowd(&server, round);

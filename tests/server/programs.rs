@@ -1,4 +1,5 @@
-//! The programs of others: curl, lftp, Python's ftplib, two of syslogd, strace and faketime.
+//! The programs of others: curl, lftp, Python's ftplib, two of syslogd, strace, faketime and
+//! inotifywait.
 
 use std::ffi::OsStr;
 use std::io::{ErrorKind, Read};
@@ -34,9 +35,9 @@ impl Running {
             Ok(child) => Running { child },
             Err(error) if error.kind() == ErrorKind::NotFound => panic!(
                 "`{name}` is not installed, and the tests need curl, lftp, python3, rsyslogd, \
-                 BusyBox, strace and faketime: `make test` installs them, and so does \
-                 `apt-get install curl lftp python3 rsyslog busybox strace faketime \
-                 python3-pycurl python3-aioftp`"
+                 BusyBox, strace, faketime and inotifywait: `make test` installs them, and so \
+                 does `apt-get install curl lftp python3 rsyslog busybox strace faketime \
+                 inotify-tools python3-pycurl python3-aioftp`"
             ),
             Err(error) => panic!("cannot start `{name}`: {error}"),
         }
@@ -147,6 +148,17 @@ pub fn lftp(
     version: Version,
     script: &str,
 ) -> Finished {
+    run(&mut lftp_command(server, port, family, version, script))
+}
+
+/// The same, to be run.
+pub fn lftp_command(
+    server: &Server,
+    port: Port,
+    family: Family,
+    version: Version,
+    script: &str,
+) -> Command {
     let home = server.scratch();
     let certificate = server.certificate();
     let address = server.address(port, family);
@@ -178,7 +190,7 @@ pub fn lftp(
         .env("HOME", &home)
         .env("LFTP_HOME", &home)
         .env("LC_ALL", "C.UTF-8");
-    run(&mut command)
+    command
 }
 
 fn collect(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {

@@ -69,6 +69,13 @@ pub fn client_config_with(version: Version, resumption: Tls12Resumption) -> Arc<
 
 /// Connects from an address of choice; `None` leaves it to the system.
 pub fn connect(from: Option<SocketAddr>, to: SocketAddr) -> TcpStream {
+    try_connect(from, to).unwrap_or_else(|error| {
+        panic!("cannot connect to {to}: {error}; IPv4 and IPv6 loopback must be up")
+    })
+}
+
+/// The same, to where nobody may listen.
+pub fn try_connect(from: Option<SocketAddr>, to: SocketAddr) -> std::io::Result<TcpStream> {
     let family = match to {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
@@ -78,14 +85,12 @@ pub fn connect(from: Option<SocketAddr>, to: SocketAddr) -> TcpStream {
     if let Some(from) = from {
         rustix::net::bind(&socket, &from).unwrap();
     }
-    rustix::net::connect(&socket, &to).unwrap_or_else(|error| {
-        panic!("cannot connect to {to}: {error}; IPv4 and IPv6 loopback must be up")
-    });
+    rustix::net::connect(&socket, &to)?;
     let socket = TcpStream::from(socket);
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    socket
+    Ok(socket)
 }
 
 /// Closes with RST in place of FIN.

@@ -8,7 +8,7 @@ use super::*;
 /// What the names mean below `top`, through both resolvers, which agree.
 fn meanings(top: &Path, names: &[&str]) -> Vec<Result<Kind, FileErrorKind>> {
     let meanings = BOTH.map(|resolver| {
-        let root = Root::open(top, "anna", true)
+        let root = Root::open(top, "anna", Storage::default())
             .unwrap()
             .with_resolver(resolver);
         let meaning = |name: &&str| {
