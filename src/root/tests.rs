@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod storage;
 mod uploads;
 
 const BOTH: [Resolver; 2] = [

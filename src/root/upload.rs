@@ -19,7 +19,7 @@ use super::{entry, from_errno, sync};
 use crate::config::storage::Storage;
 use crate::proto::outcome::{FileError, FileErrorKind};
 
-use publication::Publication;
+use publication::{remove_unless_held, Publication};
 use room::Room;
 
 pub(super) use opening::{hold_partial, open_partial};
@@ -240,10 +240,7 @@ impl Upload {
         }
         if let Place::Published { outdated, .. } = &mut self.place {
             if let Some(partial) = outdated.take() {
-                // One that another upload is writing is that upload's affair.
-                if let Ok(_lock) = hold_partial(&self.directory, &partial) {
-                    let _ = rustix::fs::unlinkat(&self.directory, partial, AtFlags::empty());
-                }
+                remove_unless_held(&self.directory, &partial);
             }
         }
         Ok(())

@@ -76,6 +76,7 @@ impl Upload {
             overwrite: request.overwrite,
             before: published,
             fleeting: false,
+            taken: None,
             last_mode: None,
         };
         Upload::in_partial(directory, publication, request.offset, storage)
@@ -98,7 +99,8 @@ impl Upload {
             // Another session of this user uploads to the same name: this one gets a partial of
             // its own, and the last to finish wins. A resume has nothing to go on from.
             Err(Errno::AGAIN) if offset == Some(0) => {
-                publication.partial = path::reserved_name(&random_tag()?);
+                let own = path::reserved_name(&random_tag()?);
+                publication.taken = Some(std::mem::replace(&mut publication.partial, own));
                 publication.fleeting = true;
                 open_or_make(&directory, &publication.partial, at_first)
             }

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
 use super::super::rename;
-use super::same;
+use super::{hold_partial, same};
 
 /// What a partial is to become.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct Publication {
     pub(super) before: Option<Stat>,
     /// A partial that another upload cannot find again by itself, and so must not stay.
     pub(super) fleeting: bool,
+    /// The name that this upload's partial would have, had not another upload taken it.
+    pub(super) taken: Option<Vec<u8>>,
     /// The mode that the file gets as its last, where the partial could not have it.
     pub(super) last_mode: Option<u32>,
 }
@@ -53,7 +55,12 @@ impl Publication {
             directory,
             &self.name,
             self.overwrite,
-        )
+        )?;
+        if let Some(taken) = &self.taken {
+            // It has broken off since, and this one has overtaken it.
+            remove_unless_held(directory, taken);
+        }
+        Ok(())
     }
 
     /// Whether nothing could resume the partial: it cannot be found, another upload has published
@@ -69,5 +76,13 @@ impl Publication {
             (Err(Errno::NOENT), _) => !self.new,
             (Err(_), _) => false,
         }
+    }
+}
+
+/// Removes a partial that nothing should resume. One that another upload is writing is that
+/// upload's affair.
+pub(super) fn remove_unless_held(directory: &OwnedFd, partial: &[u8]) {
+    if let Ok(_lock) = hold_partial(directory, partial) {
+        let _ = rustix::fs::unlinkat(directory, partial, AtFlags::empty());
     }
 }
