@@ -37,25 +37,26 @@ impl Root {
         mode: Mode,
         names: Option<&sync::Names>,
     ) -> Result<(), FileError> {
-        let open = || {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(from_errno)
-        };
+        if self.storage.file_mode.is_none() && names.is_none() {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(from_errno)?;
         if self.storage.file_mode.is_some() {
-            let made = open()?;
             let now = Mode::from_raw_mode(rustix::fs::fstat(&made).map_err(from_errno)?.st_mode);
             let inherited = now & (Mode::SUID | Mode::SGID | Mode::SVTX);
-            match rustix::fs::fchmod(made, mode | inherited) {
+            match rustix::fs::fchmod(&made, mode | inherited) {
                 // This file system may have no modes.
                 Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {}
                 Err(errno) => return Err(from_errno(errno)),
             }
         }
-        match names {
-            Some(names) if names.are_open() => names.sync(None),
-            Some(names) => names.sync(open().ok().as_ref().map(AsFd::as_fd)),
-            None => Ok(()),
-        }
+        let Some(names) = names else {
+            return Ok(());
+        };
+        // Without a journal the name alone would be that of nothing.
+        sync::directory(&made)?;
+        names.sync(Some(made.as_fd()))
     }
 }
 

@@ -29,6 +29,18 @@ pub(super) fn data(file: &File) -> Result<(), FileError> {
     rustix::io::retry_on_intr(|| rustix::fs::fdatasync(file)).map_err(failed)
 }
 
+/// fsync(2) of a directory: what it is, and the names in it.
+///
+/// # Errors
+/// As [`data`].
+pub(super) fn directory(directory: &OwnedFd) -> Result<(), FileError> {
+    match rustix::io::retry_on_intr(|| rustix::fs::fsync(directory)) {
+        // Some file systems have nothing to sync in a directory and say so.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(errno) => Err(failed(errno)),
+    }
+}
+
 /// Directories in which names change. Opened before the change, so that after it only the sync
 /// itself can fail.
 #[derive(Debug)]
@@ -70,11 +82,7 @@ impl Names {
             return file_system(self.one().or(inside));
         }
         for directory in self.directories.iter().flatten() {
-            match rustix::io::retry_on_intr(|| rustix::fs::fsync(directory)) {
-                // Some file systems have nothing to sync in a directory and say so.
-                Ok(()) | Err(Errno::INVAL) => {}
-                Err(errno) => return Err(failed(errno)),
-            }
+            self::directory(directory)?;
         }
         Ok(())
     }

@@ -17,6 +17,8 @@
 mod background;
 #[path = "../server/client.rs"]
 mod client;
+#[path = "../server/content.rs"]
+mod content;
 #[path = "../server/harness.rs"]
 mod harness;
 mod namespace;
@@ -24,8 +26,10 @@ mod namespace;
 mod programs;
 #[path = "../server/tls.rs"]
 mod tls;
+mod uml;
 
 // The tests.
+mod power_cut;
 mod privileges;
 mod read_only;
 mod start;

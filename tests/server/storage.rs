@@ -109,6 +109,7 @@ fn durable_syncs_files_and_names_and_its_opposite_nothing() {
     let durable = [
         "mkdirat",
         "fsync",
+        "fsync",
         "fdatasync",
         "renameat",
         "fsync",
@@ -120,6 +121,7 @@ fn durable_syncs_files_and_names_and_its_opposite_nothing() {
     let fast = ["mkdirat", "renameat", "renameat"];
     let in_place_durable = [
         "mkdirat",
+        "fsync",
         "fsync",
         "fdatasync",
         "fsync",
