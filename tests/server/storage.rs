@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -55,22 +56,25 @@ fn runs_full(client: &mut Client, command: &str, bytes: &[u8]) {
     client.expect_reply(452);
 }
 
+/// A server under strace(1) with these options, which writes into `trace`.
+fn traced(top: &str, users: &[(&str, &str)], trace: &Path, options: &[&str]) -> Server {
+    Server::start_as(top, users, |command| {
+        let mut traced = unprivileged("strace");
+        traced
+            .args(["-D", "-f", "-q", "-o"])
+            .arg(trace)
+            .args(options)
+            .arg(program());
+        wrap(command, traced);
+    })
+}
+
 /// What two users do, of whom one has `durable` otherwise than all others, and which of the calls
 /// that sync each caused.
 fn synced(top: &str, users: &[(&str, &str)]) -> Vec<String> {
     let trace = tempfile::NamedTempFile::new().unwrap();
-    let mut server = Server::start_as(top, users, |command| {
-        let mut traced = unprivileged("strace");
-        traced
-            .args(["-D", "-f", "-q", "-o"])
-            .arg(trace.path())
-            .args([
-                "-e",
-                "trace=fsync,fdatasync,syncfs,sync,renameat,renameat2,mkdirat",
-            ])
-            .arg(program());
-        wrap(command, traced);
-    });
+    let calls = "trace=fsync,fdatasync,syncfs,sync,renameat,renameat2,mkdirat";
+    let mut server = traced(top, users, trace.path(), &["-e", calls]);
     for (user, _) in users {
         let mut client = log_in(&server, user);
         client.expect(format!("MKD {user}"), 257);
@@ -148,6 +152,78 @@ fn durable_syncs_files_and_names_and_its_opposite_nothing() {
         let calls = synced(top, &[(USER, full), ("other", other)]);
         assert_eq!(calls, expected.concat(), "{top}");
     }
+}
+
+const EIO: &str = "error=\"Input/output error (os error 5)\"";
+
+/// The kernel says once that it could not write, and then takes what it has for written.
+#[test]
+fn what_a_failed_sync_may_have_lost_has_to_be_sent_again() {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    // The second fails, the sixth, and so on.
+    let inject = [
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        "inject=fdatasync:error=EIO:when=2+4",
+    ];
+    let server = traced("workers = 1", &[(USER, "\"full\"")], trace.path(), &inject);
+    let bytes = content(91, 12 * MIB);
+    let mut client = log_in(&server, USER);
+    let fails = |client: &mut Client, name: &str, bytes: &[u8]| {
+        let mut data = client.start_transfer(format!("STOR {name}"));
+        data.send(bytes);
+        data.close();
+        client.expect_reply(451);
+        let path = format!("path=/{name}");
+        server.wait_for_log(&["notice: store", &path, "result=file", EIO]);
+        assert!(!server.file(name).exists());
+    };
+    fails(&mut client, "large", &bytes);
+    let kept = size(&mut client, "large");
+    assert!((8 * MIB..9 * MIB).contains(&kept), "{kept}");
+    client.expect(format!("REST {kept}"), 350);
+    client.store("STOR large", &bytes[kept..]);
+    assert!(fs::read(server.file("large")).unwrap() == bytes);
+    // Nothing is known of all of a small one.
+    client.store("STOR one", b"content");
+    client.store("STOR two", b"content");
+    fails(&mut client, "small", b"content");
+    client.expect("SIZE small", 550);
+    assert!(server.partials().is_empty());
+    client.store("STOR small", b"content");
+    assert_eq!(fs::read(server.file("small")).unwrap(), b"content");
+}
+
+#[test]
+fn a_name_that_was_not_synced_is_not_acknowledged() {
+    let trace = tempfile::NamedTempFile::new().unwrap();
+    // The first fails, the fifth and the ninth.
+    let inject = ["-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=1+4"];
+    let server = traced("workers = 1", &[(USER, "\"full\"")], trace.path(), &inject);
+    let mut client = log_in(&server, USER);
+    client.expect("MKD made", 451);
+    server.wait_for_log(&["notice: make-directory", "path=/made result=file", EIO]);
+    assert!(!server.file("made").exists());
+    client.expect("MKD made", 257);
+    client.store("STOR file", b"content");
+    client.expect("RNFR file", 350);
+    client.expect("RNTO made/file", 451);
+    server.wait_for_log(&["notice: rename", "to=/made/file result=file", EIO]);
+    // It is somewhere, and whole.
+    let whole = |name: &str| fs::read(server.file(name)).is_ok_and(|bytes| bytes == b"content");
+    assert!(whole("file") != whole("made/file"));
+    client.expect("RNFR made/file", 350);
+    client.expect("RNTO file", 250);
+    assert!(whole("file"));
+    client.store("STOR file", b"other");
+    let mut data = client.start_transfer("STOR file");
+    data.close();
+    client.expect_reply(451);
+    server.wait_for_log(&["notice: store", "path=/file bytes=0", EIO]);
+    client.store("STOR file", b"content");
+    assert!(whole("file"));
+    assert!(server.partials().is_empty());
 }
 
 #[test]
