@@ -49,8 +49,9 @@ pub struct Upload {
     place: Place,
     origin: Origin,
     storage: Storage,
-    /// The file when it was opened.
-    own: Stat,
+    own: Identity,
+    /// Bytes in the file when it was opened.
+    length: u64,
     room: Room,
     is_fat: bool,
     /// Where the next byte goes; with `begun` the end of the file.
@@ -109,7 +110,8 @@ impl Opened {
             name_synced: storage.atomic && !is_partial,
             place: self.place,
             storage,
-            own,
+            own: Identity::of(&own),
+            length,
             room: Room::without_floor(),
             is_fat: false,
             position,
@@ -122,7 +124,7 @@ impl Opened {
             return Err(FileError::new(FileErrorKind::BeyondEnd));
         }
         if let Some(mode) = self.mode {
-            change_mode(&upload.file, own.st_mode.into(), mode)?;
+            change_mode(&upload.file, Mode::from_raw_mode(own.st_mode), mode)?;
         }
         if storage.keep_free > 0 || storage.durable {
             let reusable = reusable(&own, length.saturating_sub(position));
@@ -191,14 +193,6 @@ impl Upload {
     /// then be there or not after a power cut, and the client must not rely on it.
     pub fn publish(mut self) -> Result<(), FileError> {
         self.begin()?;
-        if let Place::Partial(Publication {
-            last_mode: Some(mode),
-            ..
-        }) = self.place
-        {
-            let now = rustix::fs::fstat(&self.file).map_err(from_errno)?;
-            change_mode(&self.file, now.st_mode.into(), mode)?;
-        }
         self.sync()?;
         let names = if self.storage.durable && !self.name_synced_in_place() {
             Some(sync::Names::prepare(&[&self.directory])?)
@@ -212,6 +206,11 @@ impl Upload {
                     return Err(from_errno(Errno::NOENT));
                 }
                 publication.rename(&self.directory).map_err(from_errno)?;
+                if let Some(mode) = publication.last_mode {
+                    // Not before, or a partial that stays could not be opened any more. It takes
+                    // nothing away from anybody but this account.
+                    let _ = rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
+                }
             }
             // Removed or replaced meanwhile: what came is nowhere.
             Place::Published { name, .. } if !self.has(name) => {
@@ -253,7 +252,7 @@ impl Upload {
     /// Whether `name` still means this upload's file.
     fn has(&self, name: &[u8]) -> bool {
         let named = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        named.is_ok_and(|named| same(&named, &self.own))
+        named.is_ok_and(|named| Identity::of(&named) == self.own)
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
@@ -303,7 +302,7 @@ impl Upload {
         if self.begun {
             self.position
         } else {
-            entry(&self.own).size
+            self.length
         }
     }
 }
@@ -327,9 +326,18 @@ impl Drop for Upload {
     }
 }
 
-/// Whether both are of one file.
-fn same(one: &Stat, other: &Stat) -> bool {
-    one.st_ino == other.st_ino && one.st_dev == other.st_dev
+/// Which file it is, whatever its name: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+impl Identity {
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the fields' types differ between architectures"
+    )]
+    fn of(stat: &Stat) -> Identity {
+        Identity(stat.st_dev.into(), stat.st_ino.into())
+    }
 }
 
 /// Bytes on the medium that go when this many at the end of the file are cut off.
@@ -347,9 +355,9 @@ fn reusable(stat: &Stat, beyond: u64) -> u64 {
 ///
 /// # Errors
 /// What fchmod(2) reports, unless it is that this file system has no modes.
-fn change_mode(file: &File, now: u32, wanted: u32) -> Result<(), FileError> {
+fn change_mode(file: &File, now: Mode, wanted: u32) -> Result<(), FileError> {
     let wanted = Mode::from_raw_mode(wanted);
-    if Mode::from_raw_mode(now) == wanted {
+    if now == wanted {
         return Ok(());
     }
     match rustix::fs::fchmod(file, wanted) {

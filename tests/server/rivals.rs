@@ -1,6 +1,7 @@
 //! Two clients on one name: each upload whole or absent, and the last to finish wins.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::client::Client;
 use crate::content::content;
@@ -229,4 +230,28 @@ fn names_and_directories_do_not_go_from_under_an_upload() {
     running.finish(226);
     assert_eq!(fs::read(server.file("e/name")).unwrap(), bytes);
     assert_eq!(fs::read_dir(server.file("e")).unwrap().count(), 1);
+}
+
+/// It may be another account's, from before.
+#[test]
+fn a_partial_that_cannot_be_opened_is_in_nobodys_way() {
+    let server = Server::start("");
+    let bytes = content(92, 100_000);
+    Uploader::start(&server, Version::V13, "name", &bytes).cut();
+    let partial = server.partials().pop().unwrap();
+    fs::set_permissions(server.file(partial), fs::Permissions::from_mode(0o000)).unwrap();
+    let mut client = Client::ready(&server, Version::V13);
+    client.passive();
+    client.expect("APPE name", 550);
+    client.store("STOR name", &bytes);
+    assert_eq!(fs::read(server.file("name")).unwrap(), bytes);
+    nothing_is_left(&server);
+    // A file that none may write to is replaced by one, and so can be begun anew.
+    fs::set_permissions(server.file("name"), fs::Permissions::from_mode(0o444)).unwrap();
+    Uploader::start(&server, Version::V13, "name", &bytes).cut();
+    client.store("STOR name", &bytes[1..]);
+    assert_eq!(fs::read(server.file("name")).unwrap(), &bytes[1..]);
+    let mode = fs::metadata(server.file("name")).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o444);
+    nothing_is_left(&server);
 }

@@ -428,6 +428,22 @@ fn uploads_leave_room_free() {
 }
 
 #[test]
+fn of_several_partials_none_goes_while_one_is_written() {
+    for (place, root) in tree_twice() {
+        root.make_directory(&path("d")).unwrap();
+        let count = || fs::read_dir(place.path().join("root/d")).unwrap().count();
+        for name in ["d/1", "d/2", "d/3", "d/4"] {
+            broken(&root, name, "part");
+        }
+        let running = root.store(&path("d/5"), STORE).unwrap();
+        let refused = root.remove_directory(&path("d")).unwrap_err();
+        assert_eq!((refused.kind, count()), (FileErrorKind::Busy, 5));
+        drop(running);
+        root.remove_directory(&path("d")).unwrap();
+    }
+}
+
+#[test]
 fn others_find_a_partial_locked() {
     for (place, root) in tree_twice() {
         let upload = root.store(&path("new"), STORE).unwrap();

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::super::{entry, from_errno, stat, TAG};
 use super::publication::Publication;
-use super::{same, Opened, Origin, Place, Upload};
+use super::{Identity, Opened, Origin, Place, Upload};
 use crate::config::storage::Storage;
 use crate::proto::listing::Kind;
 use crate::proto::outcome::{FileError, FileErrorKind};
@@ -74,31 +74,33 @@ impl Upload {
             name,
             new: request.new,
             overwrite: request.overwrite,
-            before: published,
+            before: published.as_ref().map(Identity::of),
             fleeting: false,
             taken: None,
             last_mode: None,
         };
-        Upload::in_partial(directory, publication, request.offset, storage)
+        let mode = wanted_mode(storage, published.as_ref());
+        Upload::in_partial(directory, publication, request.offset, mode, storage)
     }
 
-    /// Into the partial, from `offset` or from its end.
+    /// Into the partial, from `offset` or from its end; in the end it has the mode `wanted`.
     fn in_partial(
         directory: OwnedFd,
         mut publication: Publication,
         offset: Option<u64>,
+        wanted: Option<u32>,
         storage: Storage,
     ) -> Result<Upload, FileError> {
         let create = offset.is_none_or(|offset| offset == 0);
-        let wanted = wanted_mode(storage, publication.before.as_ref());
         // Not wider than it should be, not even for an instant.
         let mode = wanted.map(|mode| mode | OWN);
         let at_first = create.then(|| mode.unwrap_or(0o666));
         let (handle, own) = match open_or_make(&directory, &publication.partial, at_first) {
             Err(Errno::NOENT) if !create => return Err(FileError::new(FileErrorKind::BeyondEnd)),
             // Another session of this user uploads to the same name: this one gets a partial of
-            // its own, and the last to finish wins. A resume has nothing to go on from.
-            Err(Errno::AGAIN) if offset == Some(0) => {
+            // its own, and the last to finish wins. A resume has nothing to go on from. So it is
+            // with one that another account left.
+            Err(Errno::AGAIN | Errno::ACCESS) if offset == Some(0) => {
                 let own = path::reserved_name(&random_tag()?);
                 publication.taken = Some(std::mem::replace(&mut publication.partial, own));
                 publication.fleeting = true;
@@ -224,7 +226,7 @@ fn lock(directory: &OwnedFd, name: &[u8], handle: &OwnedFd) -> Result<Option<Sta
     rustix::fs::flock(handle, FlockOperation::NonBlockingLockExclusive)?;
     let own = stat(handle)?;
     match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(named) => Ok(same(&named, &own).then_some(own)),
+        Ok(named) => Ok((Identity::of(&named) == Identity::of(&own)).then_some(own)),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
     }

@@ -2,11 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, FileType, Stat};
+use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 use super::super::rename;
-use super::{hold_partial, same};
+use super::{hold_partial, Identity};
 
 /// What a partial is to become.
 #[derive(Debug)]
@@ -18,12 +18,12 @@ pub(super) struct Publication {
     /// Whether a file may be replaced.
     pub(super) overwrite: bool,
     /// What had the name when the upload began.
-    pub(super) before: Option<Stat>,
+    pub(super) before: Option<Identity>,
     /// A partial that another upload cannot find again by itself, and so must not stay.
     pub(super) fleeting: bool,
     /// The name that this upload's partial would have, had not another upload taken it.
     pub(super) taken: Option<Vec<u8>>,
-    /// The mode that the file gets as its last, where the partial could not have it.
+    /// The mode that the file gets in the end, where this account could not write to it then.
     pub(super) last_mode: Option<u32>,
 }
 
@@ -71,7 +71,7 @@ impl Publication {
         }
         let now = rustix::fs::statat(directory, &self.name[..], AtFlags::SYMLINK_NOFOLLOW);
         match (now, &self.before) {
-            (Ok(now), Some(before)) => !same(&now, before),
+            (Ok(now), Some(before)) => Identity::of(&now) != *before,
             (Ok(_), None) => true,
             (Err(Errno::NOENT), _) => !self.new,
             (Err(_), _) => false,
