@@ -35,6 +35,7 @@ mod commands;
 mod curl;
 mod daemon;
 mod deadlines;
+mod durable;
 mod early;
 mod ends;
 mod events;
