@@ -6,10 +6,12 @@
 //! links and directories are swapped meanwhile.
 
 mod directory;
+mod making;
 mod mount;
 mod resolver;
 mod share;
 mod stale;
+mod sync;
 mod upload;
 
 use std::fs::File;
@@ -162,24 +164,6 @@ impl Root {
         stat(&handle).map(|stat| entry(&stat)).map_err(from_errno)
     }
 
-    /// MKD.
-    ///
-    /// # Errors
-    /// Why it was not made.
-    pub fn make_directory(&self, path: &VirtualPath) -> Result<(), FileError> {
-        let (parent, name) = self.parent(path)?;
-        let mode = directory_mode(self.storage.file_mode.unwrap_or(0o666));
-        rustix::fs::mkdirat(&parent, &name[..], mode).map_err(from_errno)?;
-        if self.storage.file_mode.is_some() {
-            // The umask has taken something of it.
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let made = rustix::fs::openat(&parent, &name[..], flags, Mode::empty());
-            made.and_then(|made| rustix::fs::fchmod(made, mode))
-                .map_err(from_errno)?;
-        }
-        Ok(())
-    }
-
     /// RMD: removes an empty directory. Partial uploads do not show, so they do not count as
     /// content; they go with it.
     ///
@@ -218,7 +202,7 @@ impl Root {
     /// RNFR and RNTO; `replace` permits a file that has the new name to be replaced.
     ///
     /// # Errors
-    /// Why the old name stands.
+    /// Why the old name stands, or could come back with a power cut.
     pub fn rename(
         &self,
         from: &VirtualPath,
@@ -230,12 +214,18 @@ impl Root {
         }
         let (from_parent, from_name) = self.parent(from)?;
         let (to_parent, to_name) = self.parent(to)?;
+        // The new name first, so that a power cut between the two finds the file somewhere.
+        let names = if from.parent() == to.parent() {
+            self.prepare_sync(&[&to_parent])?
+        } else {
+            self.prepare_sync(&[&to_parent, &from_parent])?
+        };
         match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
             // Nothing to do, if it is there at all.
             Err(Errno::NOENT) if from == to => return self.examine(from).map(|_| ()),
             Err(Errno::NOENT) => {
                 let (partial, to_partial) = (self.partial(&from_name), self.partial(&to_name));
-                let _lock = open_partial(&from_parent, &partial, false).map_err(from_errno)?;
+                let _lock = open_partial(&from_parent, &partial).map_err(from_errno)?;
                 // Beside a published file a partial has no name.
                 match rustix::fs::statat(&to_parent, &to_name[..], AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => return Err(FileError::new(FileErrorKind::Exists)),
@@ -243,7 +233,7 @@ impl Root {
                     Err(errno) => return Err(from_errno(errno)),
                 }
                 // Nor in place of one that an upload writes to.
-                let _target = match open_partial(&to_parent, &to_partial, false) {
+                let _target = match open_partial(&to_parent, &to_partial) {
                     Err(Errno::NOENT) => None,
                     other => Some(other.map_err(from_errno)?),
                 };
@@ -251,7 +241,8 @@ impl Root {
             }
             other => other,
         }
-        .map_err(from_errno)
+        .map_err(from_errno)?;
+        names.map_or(Ok(()), |names| names.sync_renamed(&to_parent, &to_name))
     }
 
     /// RETR: opens a regular file at a byte offset.
@@ -290,7 +281,7 @@ impl Root {
         let (parent, name) = self.parent(path)?;
         directory::can_name(&parent, &name)?;
         let partial = self.partial(&name);
-        Upload::open(parent, name, partial, request)
+        Upload::open(parent, name, partial, request, self.storage)
     }
 
     /// LIST, NLST and MLSD: opens a directory for reading its entries.
@@ -311,6 +302,14 @@ impl Root {
         let path = directory.child(name).ok()?;
         let handle = self.place(&path).ok()?.open(OFlags::PATH).ok()?;
         stat(&handle).ok().map(|stat| entry(&stat))
+    }
+
+    /// Gets hold of directories whose names are about to change, if changes are to last.
+    fn prepare_sync(&self, directories: &[&OwnedFd]) -> Result<Option<sync::Names>, FileError> {
+        let durable = self.storage.durable;
+        durable
+            .then(|| sync::Names::prepare(directories))
+            .transpose()
     }
 
     fn directory(&self, path: &VirtualPath) -> Result<OwnedFd, FileError> {
@@ -347,11 +346,6 @@ impl Reading {
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
         rustix::io::retry_on_intr(|| rustix::io::read(&self.file, &mut *buffer)).map_err(from_errno)
     }
-}
-
-/// The mode of directories beside files of this mode: search where there is read.
-fn directory_mode(file_mode: u32) -> Mode {
-    Mode::from_raw_mode(file_mode | (file_mode & 0o444) >> 2)
 }
 
 /// A new time of modification, the time of the last access staying as it is.

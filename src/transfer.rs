@@ -169,6 +169,7 @@ impl Terms<'_> {
                 allocated,
             } => {
                 let upload = self.root.store(path, *request)?;
+                upload.announce(allocated.unwrap_or(0))?;
                 if upload.origin() == Origin::Published {
                     self.log
                         .event(Level::Notice, "resume-in-place")

@@ -149,6 +149,10 @@ impl Directory {
                 _ => return Err(from_errno(Errno::NOTEMPTY)),
             }
         }
+        // Of several none goes when one cannot.
+        for name in &partials {
+            super::hold_partial(&self.handle, name).map_err(from_errno)?;
+        }
         for name in partials {
             let _lock = super::hold_partial(&self.handle, &name).map_err(from_errno)?;
             rustix::fs::unlinkat(&self.handle, &name[..], AtFlags::empty()).map_err(from_errno)?;

@@ -10,6 +10,7 @@ use super::*;
 mod magic;
 mod shares;
 mod stale;
+mod storage;
 mod uploads;
 
 const BOTH: [Resolver; 2] = [

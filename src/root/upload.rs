@@ -3,24 +3,31 @@
 //! The bytes go into a hidden partial beside the name they are for. Only when all have arrived
 //! are they synced, the partial renamed onto the name, and the directory synced; after that a
 //! power cut cannot take the file back. A partial that did not get so far stays, for the client
-//! to resume.
+//! to resume. A user's `durable` and `atomic` leave out the one or the other.
+
+mod opening;
+mod publication;
+mod room;
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Mode, Stat};
 use rustix::io::Errno;
 
-use super::{entry, from_errno, rename, stat, TAG};
-use crate::proto::listing::Kind;
+use super::{entry, from_errno, sync};
+use crate::config::storage::Storage;
 use crate::proto::outcome::{FileError, FileErrorKind};
-use crate::proto::path;
-use crate::proto::session::StoreRequest;
+
+use publication::{remove_unless_held, Publication};
+use room::Room;
+
+pub(super) use opening::{hold_partial, open_partial};
 
 /// Bytes between two syncs, so that the last one is short.
 const SYNC_EVERY: u64 = 8 << 20;
-/// Tries to get hold of a partial that others publish or remove at the same moment.
-const MOST_TRIES: usize = 16;
+/// Bytes in a block as stat(2) counts them, whatever the file system's are.
+const BLOCK: u64 = 512;
 
 /// Where an upload goes on from, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,175 +40,132 @@ pub enum Origin {
     Published,
 }
 
-/// An upload under way. Dropped without [`publish`](Upload::publish) it leaves the published
-/// name as it was; only a resume in place writes to a published file.
+/// An upload under way. What is there already stays until the first byte comes. Dropped without
+/// [`publish`](Upload::publish) it leaves the published name as it was, unless it writes in place.
 #[derive(Debug)]
 pub struct Upload {
     file: File,
     directory: OwnedFd,
+    place: Place,
     origin: Origin,
-    /// The partial's name and the name to publish; `None` when the file is published already.
-    publication: Option<Publication>,
-    /// The published name, when it is written in place.
-    in_place: Option<Vec<u8>>,
+    storage: Storage,
+    own: Identity,
+    /// Bytes in the file when it was opened.
+    length: u64,
+    room: Room,
+    is_fat: bool,
+    /// Where the next byte goes; with `begun` the end of the file.
     position: u64,
+    /// What lay beyond `position` has been cut off.
+    begun: bool,
+    /// Up to here the file would survive a power cut as far as this upload knows.
+    synced: u64,
+    /// Bytes written since the last sync, or the last look at the room.
     unsynced: u64,
+    /// The directory is known to have this file's name on the medium.
+    name_synced: bool,
 }
 
+/// What is written to.
 #[derive(Debug)]
-struct Publication {
-    partial: Vec<u8>,
-    name: Vec<u8>,
-    overwrite: bool,
-    /// What had the name when the upload began.
-    before: Option<Stat>,
-    /// A partial that another upload cannot find again by itself, and so must not stay.
-    fleeting: bool,
+enum Place {
+    /// A partial.
+    Partial(Publication),
+    /// The published file itself.
+    Published {
+        name: Vec<u8>,
+        /// By this upload.
+        made: bool,
+        /// A partial that the first byte makes worthless.
+        outdated: Option<Vec<u8>>,
+        /// It goes on from what was there.
+        resumed: bool,
+    },
+    /// All is done that has to be.
+    Done,
 }
 
-impl Upload {
-    pub(super) fn open(
-        directory: OwnedFd,
-        name: Vec<u8>,
-        partial: Vec<u8>,
-        request: StoreRequest,
-    ) -> Result<Upload, FileError> {
-        let published = match rustix::fs::statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Some(stat),
-                // A link is replaced, never written through.
-                FileType::Symlink if request.offset == Some(0) => Some(stat),
-                FileType::Symlink
-                | FileType::Directory
-                | FileType::Fifo
-                | FileType::Socket
-                | FileType::CharacterDevice
-                | FileType::BlockDevice
-                | FileType::Unknown => return Err(FileError::new(FileErrorKind::NotAFile)),
-            },
-            Err(Errno::NOENT) => None,
-            Err(errno) => return Err(from_errno(errno)),
-        };
-        match (published, request.offset) {
-            (Some(_), Some(0)) if !request.overwrite => {
-                return Err(FileError::new(FileErrorKind::Exists))
-            }
-            (Some(_), None | Some(1..)) => {
-                // A client that was cut off while it replaced this file, and takes SIZE of the
-                // old one for how far it came, would make one file of the two. Whoever may not
-                // replace was not replacing.
-                if request.overwrite {
-                    refuse_unfinished(&directory, &partial)?;
-                }
-                return Upload::in_place(directory, &name, request);
-            }
-            (None, _) if !request.new => return Err(FileError::new(FileErrorKind::Denied)),
-            (Some(_) | None, _) => {}
-        }
-        let publication = Publication {
-            partial,
-            name,
-            overwrite: request.overwrite,
-            before: published,
-            fleeting: false,
-        };
-        Upload::in_partial(directory, publication, request.offset)
-    }
+/// A file open for an upload, before it is known to be good for it.
+struct Opened {
+    handle: OwnedFd,
+    own: Stat,
+    directory: OwnedFd,
+    place: Place,
+    /// The mode it has to have while it is written to; `None` leaves it as it is.
+    mode: Option<u32>,
+}
 
-    /// Into the partial, from `offset` or from its end.
-    fn in_partial(
-        directory: OwnedFd,
-        mut publication: Publication,
-        offset: Option<u64>,
-    ) -> Result<Upload, FileError> {
-        let create = offset.is_none_or(|offset| offset == 0);
-        let handle = match open_partial(&directory, &publication.partial, create) {
-            Err(Errno::NOENT) => return Err(FileError::new(FileErrorKind::BeyondEnd)),
-            // Another session of this user uploads to the same name: this one gets a partial of
-            // its own, and the last to finish wins. A resume has nothing to go on from.
-            Err(Errno::AGAIN) if offset == Some(0) => {
-                publication.partial = path::reserved_name(&random_tag()?);
-                publication.fleeting = true;
-                open_partial(&directory, &publication.partial, true)
-            }
-            other => other,
-        }
-        .map_err(from_errno)?;
-        let length = entry(&stat(&handle).map_err(from_errno)?).size;
-        let position = offset.unwrap_or(announced_length(length));
+impl Opened {
+    /// The upload from the position that is made of the file's length.
+    fn at(self, position: impl FnOnce(u64) -> u64, storage: Storage) -> Result<Upload, FileError> {
+        let own = self.own;
+        let length = entry(&own).size;
+        let position = position(length);
+        let is_partial = matches!(self.place, Place::Partial(_));
+        // From here on dropping it leaves nothing behind that was not there before.
+        let mut upload = Upload {
+            file: File::from(self.handle),
+            directory: self.directory,
+            origin: Origin::of(&self.place, position),
+            name_synced: storage.atomic && !is_partial,
+            place: self.place,
+            storage,
+            own: Identity::of(&own),
+            length,
+            room: Room::without_floor(),
+            is_fat: false,
+            position,
+            begun: position == length,
+            // Of what an earlier upload left in a partial it is not known how it was synced.
+            synced: if is_partial { 0 } else { position },
+            unsynced: 0,
+        };
         if position > length {
             return Err(FileError::new(FileErrorKind::BeyondEnd));
         }
-        rustix::fs::ftruncate(&handle, position).map_err(from_errno)?;
-        let origin = if position == 0 {
-            Origin::New
-        } else {
-            Origin::Partial
-        };
-        Upload::at(handle, directory, origin, Some(publication), position)
-    }
-
-    /// Into a published file: a resume of it, or APPE. One upload at a time.
-    fn in_place(
-        directory: OwnedFd,
-        name: &[u8],
-        request: StoreRequest,
-    ) -> Result<Upload, FileError> {
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let handle =
-            rustix::fs::openat(&directory, name, flags, Mode::empty()).map_err(from_errno)?;
-        let published = entry(&stat(&handle).map_err(from_errno)?);
-        if published.kind != Kind::File {
-            return Err(FileError::new(FileErrorKind::NotAFile));
+        if let Some(mode) = self.mode {
+            change_mode(&upload.file, Mode::from_raw_mode(own.st_mode), mode)?;
         }
-        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive).map_err(from_errno)?;
-        let position = request.offset.unwrap_or(published.size);
-        if position > published.size {
-            return Err(FileError::new(FileErrorKind::BeyondEnd));
+        if storage.keep_free > 0 || storage.durable {
+            let reusable = reusable(&own, length.saturating_sub(position));
+            (upload.room, upload.is_fat) = Room::survey(&upload.file, storage.keep_free, reusable)?;
         }
-        let at_end = position == published.size;
-        let allowed = match request.offset {
-            None => request.append,
-            Some(_) => request.overwrite || (request.append && at_end),
-        };
-        if !allowed {
-            return Err(FileError::new(FileErrorKind::Exists));
-        }
-        let mut upload = Upload::at(handle, directory, Origin::Published, None, position)?;
-        upload.in_place = Some(name.to_vec());
+        rustix::fs::seek(&upload.file, rustix::fs::SeekFrom::Start(position))
+            .map_err(from_errno)?;
         Ok(upload)
     }
+}
 
-    fn at(
-        handle: OwnedFd,
-        directory: OwnedFd,
-        origin: Origin,
-        publication: Option<Publication>,
-        position: u64,
-    ) -> Result<Upload, FileError> {
-        rustix::fs::seek(&handle, rustix::fs::SeekFrom::Start(position)).map_err(from_errno)?;
-        Ok(Upload {
-            file: File::from(handle),
-            directory,
-            origin,
-            publication,
-            in_place: None,
-            position,
-            unsynced: 0,
-        })
-    }
-
+impl Upload {
     /// Where it goes on from.
     pub fn origin(&self) -> Origin {
         self.origin
     }
 
+    /// ALLO: so many bytes will be sent (RFC 959 section 4.1.3).
+    ///
+    /// # Errors
+    /// [`FileErrorKind::NoSpace`] when they would leave less free than `keep-free`.
+    pub fn announce(&self, bytes: u64) -> Result<(), FileError> {
+        if self.room.holds(bytes) {
+            return Ok(());
+        }
+        Err(FileError::new(FileErrorKind::NoSpace))
+    }
+
     /// Writes all of `bytes`.
     ///
     /// # Errors
-    /// What write(2) and fdatasync(2) report, but never EINTR; the upload cannot be published
-    /// then, what was written stays in the partial.
+    /// What write(2) and fdatasync(2) report, but never EINTR, and [`FileErrorKind::NoSpace`] at
+    /// `keep-free`. The upload cannot be published then; what was written stays to be resumed,
+    /// but not what a sync failed to make last.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), FileError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.begin()?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.room.take(length, &self.file)?;
         while !bytes.is_empty() {
             let written = rustix::io::retry_on_intr(|| rustix::io::write(&self.file, bytes))
                 .map_err(from_errno)?;
@@ -215,6 +179,8 @@ impl Upload {
         }
         if self.unsynced >= SYNC_EVERY {
             self.sync()?;
+            self.sync_name_once()?;
+            self.room.look(&self.file)?;
         }
         Ok(())
     }
@@ -226,77 +192,117 @@ impl Upload {
     /// Nothing is published then, unless it was the directory's sync that failed: the name may
     /// then be there or not after a power cut, and the client must not rely on it.
     pub fn publish(mut self) -> Result<(), FileError> {
-        if self.origin == Origin::Published {
-            // What a resume in place left of the old content beyond the new end goes.
-            rustix::fs::ftruncate(&self.file, self.position).map_err(from_errno)?;
-        }
+        self.begin()?;
         self.sync()?;
-        if self.in_place.as_ref().is_some_and(|name| !self.holds(name)) {
-            // Removed or replaced meanwhile: what came is nowhere.
-            return Err(from_errno(Errno::NOENT));
-        }
-        let Some(publication) = &self.publication else {
-            return Ok(());
+        let names = if self.storage.durable && !self.name_synced_in_place() {
+            Some(sync::Names::prepare(&[&self.directory])?)
+        } else {
+            None
         };
-        if !self.holds(&publication.partial) {
-            // Removed or renamed meanwhile, perhaps replaced by another upload's.
-            return Err(from_errno(Errno::NOENT));
+        match &self.place {
+            Place::Partial(publication) => {
+                if !self.has(&publication.partial) {
+                    // Removed or renamed meanwhile, perhaps replaced by another upload's.
+                    return Err(from_errno(Errno::NOENT));
+                }
+                publication.rename(&self.directory).map_err(from_errno)?;
+                if let Some(mode) = publication.last_mode {
+                    // Not before, or a partial that stays could not be opened any more. It takes
+                    // nothing away from anybody but this account.
+                    let _ = rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
+                }
+            }
+            // Removed or replaced meanwhile: what came is nowhere.
+            Place::Published { name, .. } if !self.has(name) => {
+                return Err(from_errno(Errno::NOENT));
+            }
+            Place::Published { .. } | Place::Done => {}
         }
-        rename(
-            &self.directory,
-            &publication.partial,
-            &self.directory,
-            &publication.name,
-            publication.overwrite,
-        )
-        .map_err(from_errno)?;
-        self.publication = None;
-        self.sync_directory()
+        let renamed = matches!(self.place, Place::Partial(_));
+        self.place = Place::Done;
+        if let Some(names) = names {
+            if renamed && self.is_fat {
+                sync::data(&self.file)?;
+            }
+            names.sync(Some(self.file.as_fd()))?;
+        }
+        Ok(())
     }
 
-    /// Whether the partial's name still means this upload's file.
-    fn holds(&self, partial: &[u8]) -> bool {
-        let named = rustix::fs::statat(&self.directory, partial, AtFlags::SYMLINK_NOFOLLOW);
-        match (named, rustix::fs::fstat(&self.file)) {
-            (Ok(named), Ok(ours)) => named.st_ino == ours.st_ino && named.st_dev == ours.st_dev,
-            (Ok(_) | Err(_), _) => false,
+    /// The first byte has come, or the end: cuts off what was there from this position on. Not
+    /// before, for a client whose data connection does not come may want it still.
+    fn begin(&mut self) -> Result<(), FileError> {
+        if !self.begun {
+            rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.position))
+                .map_err(from_errno)?;
+            self.begun = true;
         }
+        if let Place::Published { outdated, .. } = &mut self.place {
+            if let Some(partial) = outdated.take() {
+                remove_unless_held(&self.directory, &partial);
+            }
+        }
+        Ok(())
     }
 
-    /// Whether another upload has published this name since: what is in the partial is older
-    /// than that, and nothing should resume it.
-    fn is_superseded(&self, publication: &Publication) -> bool {
-        let now = rustix::fs::statat(
-            &self.directory,
-            &publication.name[..],
-            AtFlags::SYMLINK_NOFOLLOW,
-        );
-        match (now, &publication.before) {
-            (Ok(now), Some(before)) => now.st_ino != before.st_ino || now.st_dev != before.st_dev,
-            (Ok(_), None) => true,
-            (Err(_), _) => false,
-        }
+    fn name_synced_in_place(&self) -> bool {
+        self.name_synced && matches!(self.place, Place::Published { .. })
+    }
+
+    /// Whether `name` still means this upload's file.
+    fn has(&self, name: &[u8]) -> bool {
+        let named = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
+        named.is_ok_and(|named| Identity::of(&named) == self.own)
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
         self.unsynced = 0;
-        rustix::io::retry_on_intr(|| rustix::fs::fdatasync(&self.file)).map_err(from_errno)
+        if !self.storage.durable {
+            return Ok(());
+        }
+        match sync::data(&self.file) {
+            Ok(()) => {
+                self.synced = self.position;
+                Ok(())
+            }
+            Err(error) => {
+                self.forget_unsynced();
+                Err(error)
+            }
+        }
     }
 
-    /// An O_PATH handle cannot be synced, so the directory is opened once more.
-    fn sync_directory(&self) -> Result<(), FileError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = match rustix::fs::openat(&self.directory, c".", flags, Mode::empty()) {
-            Ok(directory) => directory,
-            // A drop box (mode -wx) cannot be opened for reading; the whole file system can be
-            // synced by the file.
-            Err(Errno::ACCESS) => return rustix::fs::syncfs(&self.file).map_err(from_errno),
-            Err(errno) => return Err(from_errno(errno)),
-        };
-        match rustix::io::retry_on_intr(|| rustix::fs::fsync(&directory)) {
-            // Some file systems have nothing to sync in a directory and say so.
-            Ok(()) | Err(Errno::INVAL) => Ok(()),
-            Err(errno) => Err(from_errno(errno)),
+    /// The kernel reports once that it could not write, and then takes the pages for written: a
+    /// resume that builds on them would end in a 226 for a file with holes.
+    fn forget_unsynced(&mut self) {
+        let cut =
+            rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.synced)).is_ok();
+        if cut {
+            self.position = self.synced;
+        } else if let Place::Partial(publication) = &mut self.place {
+            publication.fleeting = true;
+        }
+    }
+
+    /// With the first sync of the data, so that the partial of a large upload survives a power
+    /// cut by its name too. Not in a drop box, where it would take a sync of everything.
+    fn sync_name_once(&mut self) -> Result<(), FileError> {
+        if self.storage.durable && !self.name_synced {
+            let names = sync::Names::prepare(&[&self.directory])?;
+            if names.are_open() {
+                names.sync(Some(self.file.as_fd()))?;
+                self.name_synced = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes in the file.
+    fn length(&self) -> u64 {
+        if self.begun {
+            self.position
+        } else {
+            self.length
         }
     }
 }
@@ -304,15 +310,17 @@ impl Upload {
 impl Drop for Upload {
     /// An unpublished partial stays for a resume, unless nothing could resume it.
     fn drop(&mut self) {
-        if let Some(publication) = &self.publication {
-            let useless =
-                publication.fleeting || self.position == 0 || self.is_superseded(publication);
-            if useless && self.holds(&publication.partial) {
-                let _ = rustix::fs::unlinkat(
-                    &self.directory,
-                    &publication.partial[..],
-                    AtFlags::empty(),
-                );
+        let useless = match &self.place {
+            Place::Partial(publication) => {
+                let useless = self.length() == 0 || publication.is_of_no_use(&self.directory);
+                useless.then_some(&publication.partial)
+            }
+            Place::Published { name, made, .. } => (*made && self.length() == 0).then_some(name),
+            Place::Done => None,
+        };
+        if let Some(name) = useless {
+            if self.has(name) {
+                let _ = rustix::fs::unlinkat(&self.directory, &name[..], AtFlags::empty());
             }
         }
     }
@@ -325,53 +333,42 @@ pub(super) fn announced_length(length: u64) -> u64 {
     length.saturating_sub(1)
 }
 
-/// Refuses when there is a partial: with 450 while an upload writes to it.
-fn refuse_unfinished(directory: &OwnedFd, partial: &[u8]) -> Result<(), FileError> {
-    match hold_partial(directory, partial) {
-        Err(Errno::NOENT) => Ok(()),
-        Ok(_) => Err(FileError::new(FileErrorKind::Unfinished)),
+/// Which file it is, whatever its name: device and inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Identity(u64, u64);
+
+impl Identity {
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the fields' types differ between architectures"
+    )]
+    fn of(stat: &Stat) -> Identity {
+        Identity(stat.st_dev.into(), stat.st_ino.into())
+    }
+}
+
+/// Bytes on the medium that go when this many at the end of the file are cut off.
+#[allow(
+    clippy::useless_conversion,
+    clippy::unnecessary_fallible_conversions,
+    reason = "the field's type differs between architectures"
+)]
+fn reusable(stat: &Stat, beyond: u64) -> u64 {
+    let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+    beyond.min(blocks.saturating_mul(BLOCK))
+}
+
+/// Gives a file the mode that it must have, where it has another.
+///
+/// # Errors
+/// What fchmod(2) reports, unless it is that this file system has no modes.
+fn change_mode(file: &File, now: Mode, wanted: u32) -> Result<(), FileError> {
+    let wanted = Mode::from_raw_mode(wanted);
+    if now == wanted {
+        return Ok(());
+    }
+    match rustix::fs::fchmod(file, wanted) {
+        Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         Err(errno) => Err(from_errno(errno)),
     }
-}
-
-/// Keeps uploads off a partial that is to be removed. EAGAIN when one has it.
-pub(super) fn hold_partial(directory: &OwnedFd, name: &[u8]) -> Result<Option<OwnedFd>, Errno> {
-    match open_partial(directory, name, false) {
-        // Left by another account: no upload of this server can have it open.
-        Err(Errno::ACCESS) => Ok(None),
-        other => other.map(Some),
-    }
-}
-
-/// Opens a partial and locks it, so that no two uploads write to one. EAGAIN when another has it.
-pub(super) fn open_partial(
-    directory: &OwnedFd,
-    name: &[u8],
-    create: bool,
-) -> Result<OwnedFd, Errno> {
-    let mut flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    if create {
-        flags |= OFlags::CREATE;
-    }
-    for _ in 0..MOST_TRIES {
-        let handle = rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(0o666))?;
-        rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive)?;
-        let ours = stat(&handle)?;
-        // Between open and lock its holder may have published or removed it.
-        match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(named) if named.st_ino == ours.st_ino && named.st_dev == ours.st_dev => {
-                return Ok(handle)
-            }
-            Ok(_) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Err(Errno::AGAIN)
-}
-
-fn random_tag() -> Result<[u8; TAG], FileError> {
-    let random = ring::rand::SystemRandom::new();
-    ring::rand::generate(&random)
-        .map(ring::rand::Random::expose)
-        .map_err(|_| from_errno(Errno::IO))
 }

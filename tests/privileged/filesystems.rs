@@ -64,7 +64,7 @@ impl Device {
             return None;
         }
         Some(Device {
-            server: Server::start_within(&script(lines)),
+            server: Server::start_within("keep-free = 0", &script(lines)),
         })
     }
 
@@ -416,7 +416,7 @@ fn a_medium_that_breaks() {
 #[ignore = "needs root: make test"]
 fn a_mount_that_comes_later() {
     let device = Device {
-        server: Server::start_within("true"),
+        server: Server::start_within("keep-free = 0", "true"),
     };
     let made = device.shell("truncate -s 32M \"$IMAGE\"; mkfs.ext4 -q \"$IMAGE\"");
     made.succeeded();

@@ -28,11 +28,13 @@ mod namespace;
 mod programs;
 #[path = "../server/tls.rs"]
 mod tls;
+mod uml;
 
 // The tests.
 mod devices;
 mod filesystems;
 mod mounts;
+mod power_cut;
 mod privileges;
 mod read_only;
 mod start;

@@ -121,7 +121,7 @@ fn on_the_card(card: &Path) {
         "mount -t vfat -o codepage=437,iocharset=iso8859-1,utf8,flush {} \"$ROOT\"",
         card.display()
     );
-    let server = Server::start_within(&script);
+    let server = Server::start_within("keep-free = 0", &script);
     let path = |name: &str| {
         let outside = server.file(name);
         let inside = outside.strip_prefix("/").unwrap().to_owned();

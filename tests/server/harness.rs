@@ -162,8 +162,8 @@ impl Server {
 
     /// A server in a mount namespace of its own, in which `script` ran before it. `$ROOT` is the
     /// directory that users see.
-    pub fn start_within(script: &str) -> Server {
-        Server::launch("", &[(USER, "\"full\"")], Some(script), |_| {})
+    pub fn start_within(top: &str, script: &str) -> Server {
+        Server::launch(top, &[(USER, "\"full\"")], Some(script), |_| {})
     }
 
     fn launch(

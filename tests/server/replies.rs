@@ -535,7 +535,8 @@ fn too_large(seen: &mut Seen) {
 
 /// The root is a file system of half a mebibyte.
 fn without_room(seen: &mut Seen) {
-    let server = Server::start_within("mount -t tmpfs -o size=512k tmpfs \"$ROOT\"");
+    let script = "mount -t tmpfs -o size=512k tmpfs \"$ROOT\"";
+    let server = Server::start_within("keep-free = 0", script);
     let mut client = Client::ready(&server, Version::V13);
     for command in UPLOADS {
         seen.not_stored(&mut client, command, 452);

@@ -528,6 +528,7 @@ fn a_root_that_is_not_mounted() {
 #[test]
 fn a_root_that_is_mounted() {
     let server = Server::start_within(
+        "",
         "mount -t tmpfs tmpfs \"$ROOT\"\nmkdir \"$ROOT/../card\"\n\
          mount -t tmpfs tmpfs \"$ROOT/../card\"\necho on the card >\"$ROOT/../card/file\"\n\
          cat >>\"$ROOT/../ftpsd.toml\" <<END\nrequire-mount = true\n\

@@ -162,14 +162,17 @@ fn a_transfer_crosses_four_gibibytes() {
 #[test]
 fn sizes_are_told_in_full() {
     // Where a file can be as large as the kernel's numbers go.
-    let server = Server::start_within(&format!(
-        "mount -t tmpfs tmpfs \"$ROOT\"
+    let server = Server::start_within(
+        "keep-free = 0",
+        &format!(
+            "mount -t tmpfs tmpfs \"$ROOT\"
         truncate -s 5368709121 \"$ROOT/5G\"
         truncate -s 1099511627777 \"$ROOT/1T\"
         truncate -s 8796093022209 \"$ROOT/8T\"
         truncate -s 4611686018427387905 \"$ROOT/4E\"
         truncate -s {MOST} \"$ROOT/most\""
-    ));
+        ),
+    );
     let mut client = Client::ready(&server, Version::V13);
     let listed = String::from_utf8(client.retrieve("LIST")).unwrap();
     let facts = String::from_utf8(client.retrieve("MLSD")).unwrap();

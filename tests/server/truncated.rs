@@ -24,7 +24,7 @@ fn cut(data: TlsClient, how: Cut) {
 }
 
 /// Sends the beginning of an upload and waits until the server has all of it.
-fn begin(client: &mut Client, command: &str, bytes: &[u8]) -> TlsClient {
+pub fn begin(client: &mut Client, command: &str, bytes: &[u8]) -> TlsClient {
     let mut data = client.start_transfer(command);
     data.send(bytes);
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -1,0 +1,188 @@
+//! The room that uploads leave free (`keep-free`).
+
+use std::fs::File;
+
+use super::super::{from_errno, sync};
+use crate::proto::outcome::{FileError, FileErrorKind};
+
+/// What is written without another look at the file system, at most.
+pub(super) const MOST_UNSEEN: u64 = 8 << 20;
+/// And at least: one piece of a transfer.
+const LEAST_UNSEEN: u64 = 64 << 10;
+/// Into so many parts the room is divided between two looks, for others write meanwhile too.
+const PARTS: u64 = 16;
+
+/// The room that one upload may still take.
+#[derive(Debug)]
+pub(super) struct Room {
+    keep_free: u64,
+    /// Bytes above the floor when it was looked at last; `None` where there is no floor.
+    above: Option<u64>,
+    /// Of those, what may be written before it is looked at again.
+    unseen: u64,
+}
+
+impl Room {
+    /// Looks at the file system of `file`, of which `reusable` bytes go once the first byte
+    /// comes. Also tells whether it is FAT.
+    ///
+    /// # Errors
+    /// [`FileErrorKind::NoSpace`] where less is free than has to be.
+    pub(super) fn survey(
+        file: &File,
+        keep_free: u64,
+        reusable: u64,
+    ) -> Result<(Room, bool), FileError> {
+        let (available, is_fat) = available(file)?;
+        let above = match available {
+            Some(available) if keep_free > 0 => {
+                let usable = available.saturating_add(reusable);
+                Some(usable.checked_sub(keep_free).ok_or_else(full)?)
+            }
+            Some(_) | None => None,
+        };
+        let mut room = Room {
+            keep_free,
+            above,
+            unseen: 0,
+        };
+        room.divide();
+        Ok((room, is_fat))
+    }
+
+    /// No floor, and no look at the file system.
+    pub(super) fn without_floor() -> Room {
+        Room {
+            keep_free: 0,
+            above: None,
+            unseen: 0,
+        }
+    }
+
+    /// Whether there is room for all of so many bytes.
+    pub(super) fn holds(&self, bytes: u64) -> bool {
+        self.above.is_none_or(|above| bytes <= above)
+    }
+
+    /// Takes room for `bytes` that are about to be written.
+    ///
+    /// # Errors
+    /// [`FileErrorKind::NoSpace`] where they would not leave enough free.
+    pub(super) fn take(&mut self, bytes: u64, file: &File) -> Result<(), FileError> {
+        if self.above.is_none() {
+            return Ok(());
+        }
+        if bytes > self.unseen {
+            self.look(file)?;
+            if !self.holds(bytes) {
+                return Err(full());
+            }
+        }
+        self.unseen = self.unseen.saturating_sub(bytes);
+        Ok(())
+    }
+
+    /// Looks again, for what others have written or removed.
+    ///
+    /// # Errors
+    /// What statfs(2) reports.
+    pub(super) fn look(&mut self, file: &File) -> Result<(), FileError> {
+        if self.above.is_some() {
+            let (available, _) = available(file)?;
+            self.above = available.map(|available| available.saturating_sub(self.keep_free));
+            self.divide();
+        }
+        Ok(())
+    }
+
+    fn divide(&mut self) {
+        self.unseen = self.above.map_or(0, |above| {
+            (above / PARTS).clamp(LEAST_UNSEEN, MOST_UNSEEN).min(above)
+        });
+    }
+}
+
+/// Bytes that are free to this account, if the file system says so, and whether it is FAT. What
+/// has no blocks, like a tmpfs without a size, has no floor either.
+#[allow(
+    clippy::useless_conversion,
+    clippy::unnecessary_fallible_conversions,
+    reason = "the fields' types differ between architectures"
+)]
+fn available(file: &File) -> Result<(Option<u64>, bool), FileError> {
+    let found = rustix::io::retry_on_intr(|| rustix::fs::fstatfs(file)).map_err(from_errno)?;
+    let unit = match u64::try_from(found.f_frsize) {
+        Ok(unit @ 1..) => unit,
+        // Kernels before 2.6.36 leave it out.
+        Ok(0) | Err(_) => u64::try_from(found.f_bsize).unwrap_or(0),
+    };
+    let free = u64::from(found.f_bavail).saturating_mul(unit);
+    let has_blocks = u64::from(found.f_blocks) > 0;
+    Ok((has_blocks.then_some(free), sync::is_fat(found.f_type)))
+}
+
+fn full() -> FileError {
+    FileError::new(FileErrorKind::NoSpace)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(above: u64) -> Room {
+        let mut room = Room {
+            keep_free: 1,
+            above: Some(above),
+            unseen: 0,
+        };
+        room.divide();
+        room
+    }
+
+    #[test]
+    fn the_last_of_the_room_is_looked_at_more_often() {
+        for (above, unseen) in [
+            (0, 0),
+            (1, 1),
+            (LEAST_UNSEEN, LEAST_UNSEEN),
+            (1 << 20, LEAST_UNSEEN),
+            (32 << 20, 2 << 20),
+            (1 << 30, MOST_UNSEEN),
+            (u64::MAX, MOST_UNSEEN),
+        ] {
+            assert_eq!(room(above).unseen, unseen, "{above}");
+        }
+    }
+
+    #[test]
+    fn what_fits_is_taken_without_a_look() {
+        let file = tempfile::tempfile().unwrap();
+        let mut room = room(1 << 30);
+        room.take(MOST_UNSEEN, &file).unwrap();
+        assert_eq!((room.above, room.unseen), (Some(1 << 30), 0));
+        // A file system has other room than this.
+        room.take(1, &file).unwrap();
+        assert_ne!(room.above, Some(1 << 30));
+    }
+
+    #[test]
+    fn a_floor_beyond_all_room_refuses() {
+        let file = tempfile::tempfile().unwrap();
+        let refused =
+            |reusable| Room::survey(&file, u64::MAX, reusable).map(|(room, _)| room.above);
+        assert_eq!(refused(0).unwrap_err().kind, FileErrorKind::NoSpace);
+        assert_eq!(refused(u64::MAX), Ok(Some(0)));
+        let (mut room, _) = Room::survey(&file, 1 << 10, 0).unwrap();
+        assert!(room.holds(1) && !room.holds(u64::MAX));
+        room.keep_free = u64::MAX;
+        room.unseen = 0;
+        assert_eq!(
+            room.take(1, &file).unwrap_err().kind,
+            FileErrorKind::NoSpace
+        );
+        // Without one nothing is looked at.
+        let (mut room, _) = Room::survey(&file, 0, 0).unwrap();
+        assert!(room.holds(u64::MAX));
+        room.take(u64::MAX, &file).unwrap();
+    }
+}
