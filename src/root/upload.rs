@@ -130,8 +130,10 @@ impl Opened {
             let reusable = reusable(&own, length.saturating_sub(position));
             (upload.room, upload.is_fat) = Room::survey(&upload.file, storage.keep_free, reusable)?;
         }
-        rustix::fs::seek(&upload.file, rustix::fs::SeekFrom::Start(position))
-            .map_err(from_errno)?;
+        if position > 0 {
+            let start = rustix::fs::SeekFrom::Start(position);
+            rustix::fs::seek(&upload.file, start).map_err(from_errno)?;
+        }
         Ok(upload)
     }
 }

@@ -111,10 +111,10 @@ impl Room {
 )]
 fn available(file: &File) -> Result<(Option<u64>, bool), FileError> {
     let found = rustix::io::retry_on_intr(|| rustix::fs::fstatfs(file)).map_err(from_errno)?;
-    let unit = match u64::try_from(found.f_frsize) {
-        Ok(unit @ 1..) => unit,
+    let unit = match u64::try_from(found.f_frsize).unwrap_or(0) {
         // Kernels before 2.6.36 leave it out.
-        Ok(0) | Err(_) => u64::try_from(found.f_bsize).unwrap_or(0),
+        0 => u64::try_from(found.f_bsize).unwrap_or(0),
+        unit => unit,
     };
     let free = u64::from(found.f_bavail).saturating_mul(unit);
     let has_blocks = u64::from(found.f_blocks) > 0;
