@@ -150,7 +150,7 @@ mod tests {
     fn they_grow_with_workers_and_listeners() {
         let one = ceilings("workers = 1\nlisten = [\"127.0.0.1:1\"]");
         assert_eq!(one.threads, 2);
-        assert_eq!(one.descriptors, 16 + 1 + 17);
+        assert_eq!(one.descriptors, 18 + 1 + 17);
         let two = ceilings(
             "workers = 2\nlisten = [\"127.0.0.1:1\"]\nlisten-implicit = [\"127.0.0.1:2\"]",
         );
