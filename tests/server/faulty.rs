@@ -123,10 +123,11 @@ impl Way {
     /// What is sent.
     fn sent(self) -> Vec<u8> {
         let new = content(81, NEW);
-        if self.has_partial() {
-            new[BEGUN..].to_vec()
-        } else {
-            new
+        match self {
+            Way::ResumedPartial => new[BEGUN..].to_vec(),
+            // It goes on where SIZE says, which leaves out the last byte.
+            Way::AppendedPartial => new[BEGUN - 1..].to_vec(),
+            Way::New | Way::Replacing | Way::Unique | Way::Appended | Way::ResumedPublished => new,
         }
     }
 
@@ -380,8 +381,8 @@ impl Faulty {
 fn is_partly(published: &[u8], old: &[u8], way: Way) -> bool {
     let (kept, new) = (way.kept(), content(81, NEW));
     (0..=NEW).any(|length| {
-        let rest = old.get(kept + length..).unwrap_or_default();
-        published == [&old[..kept], &new[..length], rest].concat()
+        // What lay beyond goes with the first byte.
+        published == [&old[..kept], &new[..length]].concat()
     })
 }
 
@@ -477,13 +478,9 @@ fn is_believed(upload: &Upload, published: Option<Vec<u8>>, taken: usize) {
     let (way, outcome) = (upload.way, &upload.outcome);
     let what = format!("{taken} taken, {way:?}: {outcome:?}");
     if outcome.code == 226 {
-        let begun = if way.has_partial() { BEGUN } else { way.kept() };
         let whole = way.whole();
-        let mut expected = [&whole[..begun], &whole[begun + taken..]].concat();
-        if way.is_in_place() {
-            // The file is cut to the length that was reached, and that counts them.
-            expected.resize(whole.len(), 0);
-        }
+        let begun = whole.len() - way.sent().len();
+        let expected = [&whole[..begun], &whole[begun + taken..]].concat();
         assert!(taken > 0 && published == Some(expected), "{what}");
     } else {
         assert!(REFUSALS.contains(&outcome.code), "{what}");
