@@ -8,13 +8,16 @@ CROSS_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 CROSS_TARGETS := $(sort $(basename $(notdir $(wildcard $(CROSS_DIR)/*.conf))))
 CROSS_OUT := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: cross cross-all size
+.PHONY: cross cross-all deb size
 
 cross: ## build the static binary for TARGET
 	$(CROSS_DIR)/build $(TARGET)
 
 cross-all: ## build the static binaries for all targets
 	@for t in $(CROSS_TARGETS); do $(CROSS_DIR)/build "$$t" || exit; done
+
+deb: ## make the Debian package for TARGET
+	$(CROSS_DIR)/packages/debian/build $(TARGET)
 
 size: ## print the size of the stripped release binaries
 	@cargo build -q --release --locked
