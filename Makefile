@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO  ?= target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-large test-privileged check fmt clippy doc clean tools
+.PHONY: help build run test test-large test-privileged test-init check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -22,7 +22,7 @@ test: tools build ## run every test, the server's against the release binary, tw
 	FTPSD_OLD_KERNEL=1 FTPSD_BINARY=$(CURDIR)/target/release/ftpsd \
 	    $(CARGO) test --locked --test server
 	$(CARGO) test --locked --features fault-injection --test faults
-	@$(MAKE) --no-print-directory test-privileged
+	@$(MAKE) --no-print-directory test-privileged test-init
 
 test-large: build ## send 5 GiB both ways, over TLS
 	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
@@ -34,6 +34,12 @@ test-privileged: build ## run the tests that need root, through sudo where that 
 	else echo "NOT RUN: the tests that need root (no sudo here)" >&2; exit 0; fi; \
 	$(CARGO) --config "target.'cfg(unix)'.runner = '$$runner FTPSD_BINARY=$(CURDIR)/target/release/ftpsd'" \
 	    test --locked --lib --test privileged -- --ignored
+
+test-init: build ## run what is in init/ in namespaces, as root or through sudo
+	@if [ "$$(id -u)" = 0 ]; then runner=env; \
+	elif command -v sudo >/dev/null; then runner='sudo env'; \
+	else echo "NOT RUN: the tests of init/, which need root (no sudo here)" >&2; exit 0; fi; \
+	$$runner FTPSD_BINARY=$(CURDIR)/target/release/ftpsd tests/init/run
 
 check: fmt clippy doc ## format, lints and documentation, warnings being errors
 
@@ -54,7 +60,7 @@ tools: ## install the programs that the tests drive, where apt can
 	@missing=; \
 	PATH=$$PATH:/usr/sbin:/sbin; \
 	for pair in curl:curl lftp:lftp python3:python3 rsyslogd:rsyslog busybox:busybox \
-	    strace:strace faketime:faketime inotifywait:inotify-tools; do \
+	    strace:strace faketime:faketime inotifywait:inotify-tools systemd-analyze:systemd; do \
 	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	/usr/bin/python3 -c 'import pycurl, aioftp' 2>/dev/null || \

@@ -12,13 +12,16 @@ CROSS_OUT := $(or $(CARGO_TARGET_DIR),target)
 ARM := armv7-unknown-linux-musleabihf
 TESTS ?= sizes:: times:: calendar:: directories:: commands:: names:: large::
 
-.PHONY: cross cross-all size test-arm test-arm-large
+.PHONY: cross cross-all deb size test-arm test-arm-large
 
 cross: ## build the static binary for TARGET
 	$(CROSS_DIR)/build $(TARGET)
 
 cross-all: ## build the static binaries for all targets
 	@for t in $(CROSS_TARGETS); do $(CROSS_DIR)/build "$$t" || exit; done
+
+deb: ## make the Debian package for TARGET
+	$(CROSS_DIR)/packages/debian/build $(TARGET)
 
 size: ## print the size of the stripped release binaries
 	@cargo build -q --release --locked
