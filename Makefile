@@ -67,7 +67,7 @@ tools: ## install the programs that the tests drive, where apt can
 	    missing="$$missing python3 python3-pycurl python3-aioftp"; \
 	wanted=; \
 	for pair in mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs \
-	    mkfs.vfat:dosfstools linux.uml:user-mode-linux; do \
+	    mkfs.f2fs:f2fs-tools mkfs.vfat:dosfstools linux.uml:user-mode-linux; do \
 	    command -v $${pair%:*} >/dev/null || wanted="$$wanted $${pair#*:}"; \
 	done; \
 	[ -z "$$missing$$wanted" ] && exit 0; \
