@@ -7,10 +7,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use crate::content::content;
 use crate::durability::{break_off, partials, synced, target};
+use crate::gaps::ALONE;
 use crate::harness::{Server, PATIENCE};
 use crate::outside::{Outcome, Visitor, PLAIN};
 use crate::trace::{served, Call, Tracing};
@@ -411,6 +413,7 @@ const NOT_REPEATED: [&str; 8] = [
 
 #[test]
 fn each_call_fails_once() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut faulty = Faulty::start(&WAYS);
     let targets = faulty.targets();
     println!("{targets:?}");

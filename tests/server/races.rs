@@ -7,11 +7,12 @@ use std::fs;
 use std::os::unix::fs::{symlink, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, RenameFlags, CWD};
 
+use crate::gaps::ALONE;
 use crate::harness::Server;
 use crate::outside::{each_resolver, Outcome, Outside, Visitor, SENT};
 
@@ -23,8 +24,6 @@ const SWAPPED: usize = 20;
 const MOST_ROUNDS: usize = 4_000;
 /// Nothing waits for anybody here, so only a hang takes so long.
 const LONGEST: Duration = Duration::from_secs(20);
-/// One at a time: each takes two processors.
-static ALONE: Mutex<()> = Mutex::new(());
 
 fn times() -> usize {
     std::env::var("FTPSD_ROUNDS").map_or(1, |times| times.parse().unwrap())
