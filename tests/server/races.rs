@@ -19,7 +19,7 @@ use crate::outside::{each_resolver, Outcome, Outside, Visitor, SENT};
 const INSIDE: &[u8] = b"inside the root";
 /// Rounds of a command at least, and those that have to meet a swap.
 const ROUNDS: usize = 40;
-const SWAPPED: usize = 20;
+const SWAPPED: usize = 10;
 /// Rounds at most.
 const MOST_ROUNDS: usize = 4_000;
 /// Nothing waits for anybody here, so only a hang takes so long.
@@ -133,12 +133,19 @@ fn repeat(
     check: impl Fn(&Outcome),
 ) -> Counts {
     let mut counts = Counts::default();
+    let mut seen = 0;
     let (least, swapped, most) = (ROUNDS * times(), SWAPPED * times(), MOST_ROUNDS * times());
     for round in 0..most {
         if round >= least && counts.swapped >= swapped {
             break;
         }
         let commands = form.replace('#', &round.to_string());
+        // A swap is under way again: on few processors the commands might be alone for long.
+        let waiting = Instant::now();
+        while swaps.load(Ordering::Relaxed) == seen && waiting.elapsed() < LONGEST {
+            std::thread::yield_now();
+        }
+        seen = swaps.load(Ordering::Relaxed);
         let (before, begin) = (swaps.load(Ordering::Relaxed), Instant::now());
         let outcome = visitor.perform(&commands);
         assert!(begin.elapsed() < LONGEST, "{commands}: {outcome:?}");
