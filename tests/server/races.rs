@@ -7,24 +7,23 @@ use std::fs;
 use std::os::unix::fs::{symlink, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, Mode, RenameFlags, CWD};
 
+use crate::gaps::ALONE;
 use crate::harness::Server;
 use crate::outside::{each_resolver, Outcome, Outside, Visitor, SENT};
 
 const INSIDE: &[u8] = b"inside the root";
 /// Rounds of a command at least, and those that have to meet a swap.
 const ROUNDS: usize = 40;
-const SWAPPED: usize = 20;
+const SWAPPED: usize = 10;
 /// Rounds at most.
 const MOST_ROUNDS: usize = 4_000;
 /// Nothing waits for anybody here, so only a hang takes so long.
 const LONGEST: Duration = Duration::from_secs(20);
-/// One at a time: each takes two processors.
-static ALONE: Mutex<()> = Mutex::new(());
 
 fn times() -> usize {
     std::env::var("FTPSD_ROUNDS").map_or(1, |times| times.parse().unwrap())
@@ -134,12 +133,19 @@ fn repeat(
     check: impl Fn(&Outcome),
 ) -> Counts {
     let mut counts = Counts::default();
+    let mut seen = 0;
     let (least, swapped, most) = (ROUNDS * times(), SWAPPED * times(), MOST_ROUNDS * times());
     for round in 0..most {
         if round >= least && counts.swapped >= swapped {
             break;
         }
         let commands = form.replace('#', &round.to_string());
+        // A swap is under way again: on few processors the commands might be alone for long.
+        let waiting = Instant::now();
+        while swaps.load(Ordering::Relaxed) == seen && waiting.elapsed() < LONGEST {
+            std::thread::yield_now();
+        }
+        seen = swaps.load(Ordering::Relaxed);
         let (before, begin) = (swaps.load(Ordering::Relaxed), Instant::now());
         let outcome = visitor.perform(&commands);
         assert!(begin.elapsed() < LONGEST, "{commands}: {outcome:?}");
