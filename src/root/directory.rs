@@ -41,12 +41,14 @@ pub enum Found {
 /// when the name is given, which for an upload is at its end. A file system that cannot be told
 /// is not asked.
 pub(super) fn can_name(directory: impl AsFd, name: &[u8]) -> Result<(), FileError> {
-    let kind = rustix::fs::fstatfs(directory).map(|about| about.f_type);
     let refused = |&byte: &u8| byte < b' ' || b"\"*:<>?\\|".contains(&byte);
-    if matches!(kind, Ok(VFAT | EXFAT)) && (name.iter().any(refused) || name.ends_with(b" ")) {
-        return Err(FileError::new(FileErrorKind::NameInvalid));
+    if !name.iter().any(refused) && !name.ends_with(b" ") {
+        return Ok(());
     }
-    Ok(())
+    match rustix::fs::fstatfs(directory).map(|about| about.f_type) {
+        Ok(VFAT | EXFAT) => Err(FileError::new(FileErrorKind::NameInvalid)),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 impl Directory {

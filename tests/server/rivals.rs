@@ -125,7 +125,8 @@ fn one_that_is_cut_off_is_not_in_the_way() {
             one.cut();
             let mut client = other.cut();
             assert_eq!(server.partials().len(), 1);
-            let half = first.len() / 2;
+            // Without the last byte, so that clients which go by it come back.
+            let half = first.len() / 2 - 1;
             assert_eq!(
                 client.expect("SIZE name", 213).text(),
                 format!("213 {half}\r\n")
