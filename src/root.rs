@@ -35,7 +35,7 @@ pub use directory::{Directory, Found};
 pub use resolver::Resolver;
 use share::Share;
 pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};
-use upload::{announced_length, hold_partial, open_partial};
+use upload::{announced, hold_partial, open_partial};
 pub use upload::{Origin, Upload};
 
 /// Bytes that tell partial uploads apart.
@@ -120,14 +120,9 @@ impl Root {
             Ok(handle) => stat(&handle).map(|stat| entry(&stat)).map_err(from_errno),
             Err(Errno::NOENT) => {
                 let (parent, name) = self.parent(path)?;
-                let stat =
-                    rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
-                        .map_err(from_errno)?;
-                let partial = entry(&stat);
-                Ok(Entry {
-                    size: announced_length(partial.size),
-                    ..partial
-                })
+                rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
+                    .map(|stat| announced(&stat, self.storage))
+                    .map_err(from_errno)
             }
             Err(errno) => Err(from_errno(errno)),
         }

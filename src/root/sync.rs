@@ -29,6 +29,14 @@ pub(super) fn data(file: &File) -> Result<(), FileError> {
     rustix::io::retry_on_intr(|| rustix::fs::fdatasync(file)).map_err(failed)
 }
 
+/// fsync(2) of a file: its bytes, and what it is.
+///
+/// # Errors
+/// As [`data`].
+pub(super) fn all(file: &File) -> Result<(), FileError> {
+    rustix::io::retry_on_intr(|| rustix::fs::fsync(file)).map_err(failed)
+}
+
 /// fsync(2) of a directory: what it is, and the names in it.
 ///
 /// # Errors

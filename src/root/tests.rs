@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod magic;
+mod seal;
 mod shares;
 mod stale;
 mod storage;

@@ -8,6 +8,7 @@
 mod opening;
 mod publication;
 mod room;
+mod seal;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 
 use super::{entry, from_errno, sync};
 use crate::config::storage::Storage;
+use crate::proto::listing::Entry;
 use crate::proto::outcome::{FileError, FileErrorKind};
 
 use publication::{remove_unless_held, Publication};
@@ -24,7 +26,7 @@ use room::Room;
 
 pub(super) use opening::{hold_partial, open_partial};
 
-/// Bytes between two syncs, so that the last one is short.
+/// An upload is synced at each multiple of so many bytes, so that the last sync is short.
 const SYNC_EVERY: u64 = 8 << 20;
 /// Bytes in a block as stat(2) counts them, whatever the file system's are.
 const BLOCK: u64 = 512;
@@ -58,10 +60,10 @@ pub struct Upload {
     position: u64,
     /// What lay beyond `position` has been cut off.
     begun: bool,
+    /// The permissions that a sealed partial has to get back.
+    sealed: Option<u32>,
     /// Up to here the file would survive a power cut as far as this upload knows.
     synced: u64,
-    /// Bytes written since the last sync, or the last look at the room.
-    unsynced: u64,
     /// The directory is known to have this file's name on the medium.
     name_synced: bool,
 }
@@ -100,8 +102,15 @@ impl Opened {
     fn at(self, position: impl FnOnce(u64) -> u64, storage: Storage) -> Result<Upload, FileError> {
         let own = self.own;
         let length = entry(&own).size;
-        let position = position(length);
         let is_partial = matches!(self.place, Place::Partial(_));
+        let is_sealed = is_partial && seal::is_sealed(&own);
+        let reliable = if is_partial {
+            seal::reliable_length(&own, storage)
+        } else {
+            length
+        };
+        let position = position(reliable);
+        let permissions = self.mode.unwrap_or(seal::permissions(&own));
         // From here on dropping it leaves nothing behind that was not there before.
         let mut upload = Upload {
             file: File::from(self.handle),
@@ -115,16 +124,17 @@ impl Opened {
             room: Room::without_floor(),
             is_fat: false,
             position,
-            begun: position == length,
-            // Of what an earlier upload left in a partial it is not known how it was synced.
-            synced: if is_partial { 0 } else { position },
-            unsynced: 0,
+            begun: position == length && !is_sealed,
+            sealed: is_sealed.then_some(permissions),
+            synced: position,
         };
-        if position > length {
+        if position > reliable {
             return Err(FileError::new(FileErrorKind::BeyondEnd));
         }
         if let Some(mode) = self.mode {
-            change_mode(&upload.file, Mode::from_raw_mode(own.st_mode), mode)?;
+            let kept = if is_sealed { Mode::SVTX } else { Mode::empty() };
+            let wanted = Mode::from_raw_mode(mode) | kept;
+            change_mode(&upload.file, Mode::from_raw_mode(own.st_mode), wanted)?;
         }
         if storage.keep_free > 0 || storage.durable {
             let reusable = reusable(&own, length.saturating_sub(position));
@@ -166,6 +176,26 @@ impl Upload {
             return Ok(());
         }
         self.begin()?;
+        while !bytes.is_empty() {
+            let until =
+                SYNC_EVERY.saturating_sub(self.position.checked_rem(SYNC_EVERY).unwrap_or(0));
+            let until = usize::try_from(until)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            let (piece, rest) = bytes.split_at_checked(until).unwrap_or((bytes, &[]));
+            self.write_piece(piece)?;
+            bytes = rest;
+            // Nothing is written beyond a multiple before all up to it is synced.
+            if self.position.is_multiple_of(SYNC_EVERY) {
+                self.sync()?;
+                self.sync_name_once()?;
+                self.room.look(&self.file)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_piece(&mut self, mut bytes: &[u8]) -> Result<(), FileError> {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.room.take(length, &self.file)?;
         while !bytes.is_empty() {
@@ -177,12 +207,6 @@ impl Upload {
             bytes = bytes.get(written..).unwrap_or_default();
             let written = u64::try_from(written).unwrap_or(u64::MAX);
             self.position = self.position.saturating_add(written);
-            self.unsynced = self.unsynced.saturating_add(written);
-        }
-        if self.unsynced >= SYNC_EVERY {
-            self.sync()?;
-            self.sync_name_once()?;
-            self.room.look(&self.file)?;
         }
         Ok(())
     }
@@ -234,6 +258,10 @@ impl Upload {
     /// The first byte has come, or the end: cuts off what was there from this position on. Not
     /// before, for a client whose data connection does not come may want it still.
     fn begin(&mut self) -> Result<(), FileError> {
+        if let Some(permissions) = self.sealed {
+            seal::unseal(&self.file, permissions, self.storage)?;
+            self.sealed = None;
+        }
         if !self.begun {
             rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.position))
                 .map_err(from_errno)?;
@@ -258,7 +286,6 @@ impl Upload {
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
-        self.unsynced = 0;
         if !self.storage.durable {
             return Ok(());
         }
@@ -315,6 +342,10 @@ impl Drop for Upload {
         let useless = match &self.place {
             Place::Partial(publication) => {
                 let useless = self.length() == 0 || publication.is_of_no_use(&self.directory);
+                if !useless && self.begun && self.storage.durable {
+                    // Without one it is gone on with from further back.
+                    let _ = seal::seal(&self.file);
+                }
                 useless.then_some(&publication.partial)
             }
             Place::Published { name, made, .. } => (*made && self.length() == 0).then_some(name),
@@ -328,10 +359,18 @@ impl Drop for Upload {
     }
 }
 
-/// How long clients are told that a partial is, and where APPE goes on: one byte less than came. A
-/// client that hears of as many bytes as it has (curl -C -, lftp put -c) takes the upload for
-/// complete and sends nothing, but what was not acknowledged was not published.
-pub(super) fn announced_length(length: u64) -> u64 {
+/// What clients are told of a partial. Its length is that at which APPE goes on.
+pub(super) fn announced(stat: &Stat, storage: Storage) -> Entry {
+    Entry {
+        size: announced_length(seal::reliable_length(stat, storage)),
+        mode: stat.st_mode & !Mode::SVTX.as_raw_mode(),
+        ..entry(stat)
+    }
+}
+
+/// One byte less than came. A client that hears of as many bytes as it has (curl -C -, lftp put -c)
+/// takes the upload for complete and sends nothing, but what was not acknowledged was not published.
+fn announced_length(length: u64) -> u64 {
     length.saturating_sub(1)
 }
 
@@ -364,12 +403,11 @@ fn reusable(stat: &Stat, beyond: u64) -> u64 {
 ///
 /// # Errors
 /// What fchmod(2) reports, unless it is that this file system has no modes.
-fn change_mode(file: &File, now: Mode, wanted: u32) -> Result<(), FileError> {
-    let wanted = Mode::from_raw_mode(wanted);
+fn change_mode(file: &File, now: Mode, wanted: Mode) -> Result<(), FileError> {
     if now == wanted {
         return Ok(());
     }
-    match rustix::fs::fchmod(file, wanted) {
+    match rustix::io::retry_on_intr(|| rustix::fs::fchmod(file, wanted)) {
         Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         Err(errno) => Err(from_errno(errno)),
     }

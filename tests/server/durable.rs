@@ -124,12 +124,12 @@ const EIO: &str = "error=\"Input/output error (os error 5)\"";
 #[test]
 fn what_a_failed_sync_may_have_lost_has_to_be_sent_again() {
     let trace = tempfile::NamedTempFile::new().unwrap();
-    // The second fails, the sixth, and so on.
+    // The second fails, the eighth, and so on.
     let inject = [
         "-e",
         "trace=fdatasync",
         "-e",
-        "inject=fdatasync:error=EIO:when=2+4",
+        "inject=fdatasync:error=EIO:when=2+6",
     ];
     let server = traced("workers = 1", &[(USER, "\"full\"")], trace.path(), &inject);
     let bytes = content(91, 12 * MIB);

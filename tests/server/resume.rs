@@ -355,7 +355,9 @@ fn only_the_end_is_missing() {
             finished.succeeded();
             assert!(fs::read(place.path().join("file")).unwrap() == bytes);
             assert_eq!(partial_length(place.path()), 0);
-            lives.server.wait_for_log(&["info: store", "bytes=1 "]);
+            // What a server that was killed had of it may not be on the medium.
+            let sent = ["bytes=1 ", "bytes=300000 "][number];
+            lives.server.wait_for_log(&["info: store", sent]);
         }
     }
 }

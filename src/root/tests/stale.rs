@@ -217,6 +217,8 @@ fn an_upload_that_says_nothing_is_left_alone() {
         assert_eq!(swept.sweep(), []);
     }
     drop(upload);
+    // It was sealed, which is a change.
+    assert_eq!(swept.sweep(), []);
     swept.later(AGE - SHORT);
     assert_eq!(swept.sweep(), []);
     swept.later(SHORT);

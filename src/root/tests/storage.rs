@@ -28,7 +28,7 @@ fn partials(place: &TempDir) -> usize {
         .count()
 }
 
-fn refusal(root: &Root, name: &str, request: StoreRequest) -> FileErrorKind {
+pub(super) fn refusal(root: &Root, name: &str, request: StoreRequest) -> FileErrorKind {
     root.store(&path(name), request).unwrap_err().kind
 }
 
