@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO  ?= target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-privileged check fmt clippy doc clean tools
+.PHONY: help build run test test-privileged test-board check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -29,6 +29,11 @@ test-privileged: build ## run the tests that need root, through sudo where that 
 	$(CARGO) --config "target.'cfg(unix)'.runner = '$$runner FTPSD_BINARY=$(CURDIR)/target/release/ftpsd'" \
 	    test --locked --lib --test privileged -- --ignored
 
+test-board: tools ## run the server on an emulated board; BOARD=full for the long form
+	cross/build armv7-unknown-linux-musleabihf
+	tools=$$(tests/board/fetch) && tests/board/run $(if $(filter full,$(BOARD)),--full) "$$tools" \
+	    $(or $(CARGO_TARGET_DIR),target)/cross/armv7-unknown-linux-musleabihf/release/ftpsd
+
 check: fmt clippy doc ## format, lints and documentation, warnings being errors
 
 fmt: ## check the format
@@ -48,7 +53,7 @@ tools: ## install the programs that the tests drive, where apt can
 	@missing=; \
 	PATH=$$PATH:/usr/sbin:/sbin; \
 	for pair in curl:curl lftp:lftp python3:python3 rsyslogd:rsyslog busybox:busybox \
-	    strace:strace faketime:faketime; do \
+	    strace:strace faketime:faketime mkfs.ext4:e2fsprogs mkfs.vfat:dosfstools; do \
 	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	/usr/bin/python3 -c 'import pycurl, aioftp' 2>/dev/null || \
