@@ -4,7 +4,7 @@ CARGO ?= cargo
 DEMO  ?= target/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-large test-privileged test-init check fmt clippy doc clean tools
+.PHONY: help build run test test-large test-privileged test-init test-board check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -40,6 +40,11 @@ test-init: build ## run what is in init/ in namespaces, as root or through sudo
 	elif command -v sudo >/dev/null; then runner='sudo env'; \
 	else echo "NOT RUN: the tests of init/, which need root (no sudo here)" >&2; exit 0; fi; \
 	$$runner FTPSD_BINARY=$(CURDIR)/target/release/ftpsd tests/init/run
+
+test-board: tools ## run the server on an emulated board; BOARD=full for the long form
+	cross/build armv7-unknown-linux-musleabihf
+	tools=$$(tests/board/fetch) && tests/board/run $(if $(filter full,$(BOARD)),--full) "$$tools" \
+	    $(or $(CARGO_TARGET_DIR),target)/cross/armv7-unknown-linux-musleabihf/release/ftpsd
 
 check: fmt clippy doc ## format, lints and documentation, warnings being errors
 
