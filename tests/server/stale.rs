@@ -4,10 +4,12 @@
 //! the line that tells of the removal.
 
 use std::fs::{self, Permissions};
+use std::mem::MaybeUninit;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use rustix::fs::inotify;
 use rustix::process::Signal;
 
 use crate::client::Client;
@@ -219,8 +221,8 @@ fn where_is_looked() {
     assert_eq!(server.log().matches("partial-removed").count(), 2);
 }
 
-/// Below a root: what is mounted there is entered if it is a medium, and not if it is something
-/// else.
+/// Below a root: what is mounted there is entered if it is a medium, and if it is something else not
+/// even opened: that could take for ever.
 #[test]
 fn file_systems_below_a_root() {
     let script = "mkdir -p $ROOT/card/below $ROOT/other
@@ -236,6 +238,13 @@ fn file_systems_below_a_root() {
         let inside = format!("/proc/{}/root{}", server.pid(), server.file(name).display());
         Path::new(&inside).exists()
     };
+    let other = format!("/proc/{}/root{}", server.pid(), server.file("other").display());
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, &other, inotify::WatchFlags::OPEN).unwrap();
+    let was_opened = || {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        inotify::Reader::new(&watch, &mut buffer).next().is_ok()
+    };
     assert!(seen("other/.ftpsd-0"));
     server.wait_for_log(&["partial-removed", "path=/card/below/.ftpsd-0 "]);
     assert!(!seen("card/below/.ftpsd-0"));
@@ -243,6 +252,9 @@ fn file_systems_below_a_root() {
     removed(&server, ".ftpsd-1");
     assert!(seen("other/.ftpsd-0"));
     assert_eq!(server.log().matches("partial-removed").count(), 2);
+    assert!(!was_opened());
+    fs::read_dir(&other).unwrap();
+    assert!(was_opened());
 }
 
 /// It is said once for each time of ageing, and tried again after it.
