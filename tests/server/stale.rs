@@ -98,6 +98,54 @@ fn one_that_is_resumed_has_all_its_time_again() {
     client.expect("STOR resumed", 554);
 }
 
+/// A client that has asked how much is there, in the instant before that is removed: what it sends
+/// is the rest of something, and nothing to publish.
+#[test]
+fn one_removed_before_it_is_appended_to() {
+    for top in ["", "atomic = false"] {
+        let server = Server::start(top);
+        let mut client = Client::ready(&server, Version::V12);
+        let mut other = Client::ready(&server, Version::V12);
+        let ready = |client: &mut Client| {
+            drop(begin(client, "STOR file", b"0123"));
+            client.expect_reply(426);
+            server.partials().pop().unwrap_or("file".to_owned())
+        };
+        let name = ready(&mut client);
+        let told = if top.is_empty() {
+            "213 3\r\n"
+        } else {
+            "213 4\r\n"
+        };
+        assert_eq!(client.expect("SIZE file", 213).text(), told);
+        // As the sweep does.
+        fs::remove_file(server.file(&name)).unwrap();
+        client.passive();
+        client.expect("APPE file", 554);
+        assert!(!server.file("file").exists());
+        assert_eq!(server.partials(), [""; 0]);
+        // Without a SIZE the file is new, and after a DELE.
+        client.store("APPE file", b"new");
+        assert_eq!(fs::read(server.file("file")).unwrap(), b"new");
+        client.expect("SIZE file", 213);
+        client.expect("DELE file", 250);
+        client.store("APPE file", b"newer");
+        client.expect("DELE file", 250);
+        if top.is_empty() {
+            // Another session has gone on with it.
+            ready(&mut client);
+            client.expect("SIZE file", 213);
+            drop(begin(&mut other, "APPE file", b"345"));
+            other.expect_reply(426);
+            client.passive();
+            client.expect("APPE file", 554);
+            assert_eq!(client.expect("SIZE file", 213).text(), "213 5\r\n");
+            client.store("APPE file", b"56");
+            assert_eq!(fs::read(server.file("file")).unwrap(), b"0123456");
+        }
+    }
+}
+
 /// Uploads that go on for longer than `partial-age`: one with bytes now and then, one without, and
 /// one beside another to the same name.
 #[test]
@@ -238,7 +286,11 @@ fn file_systems_below_a_root() {
         let inside = format!("/proc/{}/root{}", server.pid(), server.file(name).display());
         Path::new(&inside).exists()
     };
-    let other = format!("/proc/{}/root{}", server.pid(), server.file("other").display());
+    let other = format!(
+        "/proc/{}/root{}",
+        server.pid(),
+        server.file("other").display()
+    );
     let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
     inotify::add_watch(&watch, &other, inotify::WatchFlags::OPEN).unwrap();
     let was_opened = || {
