@@ -350,6 +350,7 @@ mod tests {
                 new: true,
                 overwrite: true,
                 append: true,
+                told: None,
             },
             ascii,
             allocated: None,

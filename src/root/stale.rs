@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
-use super::hold_partial;
+use super::{hold_partial, mount};
 use crate::proto::path;
 
 /// Directories below a root that are open at once, and so how deep is looked.
@@ -27,7 +27,8 @@ const MOST_REMEMBERED: usize = 1024;
 const PIECE: usize = 4096;
 
 /// Kinds of file system (statfs(2)) that are entered below a root: those of media in the device.
-/// Others may hang (a network), or are no place for uploads (/proc).
+/// Others may hang (a network), or are no place for uploads (/proc). What is mounted there is
+/// known before it is touched; this is for what was mounted since, and where there is no /proc.
 const LOCAL: [u32; 11] = [
     0x0000_ef53, // ext2, ext3, ext4
     0x0000_4d44, // vfat
@@ -133,15 +134,26 @@ impl Stale {
         let mut path = Vec::new();
         let mut levels = Vec::new();
         levels.extend(open_root(root));
+        let foreign = levels
+            .first()
+            .map(|root: &Level| mount::foreign_below(&root.handle))
+            .unwrap_or_default();
         while let Some(level) = levels.last_mut() {
             if !(terms.goes_on)() {
                 return false;
             }
             if let Some(name) = level.ahead.pop() {
-                if let Some(below) = level.descend(&name, path.len()) {
-                    path.push(b'/');
-                    path.extend_from_slice(&name);
-                    levels.push(below);
+                let above = path.len();
+                path.push(b'/');
+                path.extend_from_slice(&name);
+                let below = if foreign.contains(&path) {
+                    None
+                } else {
+                    level.descend(&name, above)
+                };
+                match below {
+                    Some(below) => levels.push(below),
+                    None => path.truncate(above),
                 }
             } else if level.is_read {
                 path.truncate(level.above);

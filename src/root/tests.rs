@@ -23,6 +23,7 @@ const STORE: StoreRequest = StoreRequest {
     new: true,
     overwrite: true,
     append: true,
+    told: None,
 };
 
 fn path(text: &str) -> VirtualPath {

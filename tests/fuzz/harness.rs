@@ -725,6 +725,7 @@ impl Run {
                     new,
                     overwrite,
                     append,
+                    told,
                 } = request;
                 check_path(path);
                 assert!(!granted.stays(path) || path.is_root());
@@ -741,6 +742,8 @@ impl Run {
                 assert_eq!(*allocated, self.cause.allocated);
                 assert!(offset.is_none_or(|offset| offset == restart));
                 assert_eq!(offset.is_none(), verb(&self.cause.line) == b"APPE");
+                // STOR says itself where it starts.
+                assert!(told.is_none() || offset.is_none());
                 assert!(!*ascii || offset.unwrap_or(0) == 0 && self.policy.ascii);
             }
             TransferTask::List {

@@ -4,10 +4,12 @@
 //! the line that tells of the removal.
 
 use std::fs::{self, Permissions};
+use std::mem::MaybeUninit;
 use std::os::unix::fs::{symlink, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use rustix::fs::inotify;
 use rustix::process::Signal;
 
 use crate::client::Client;
@@ -94,6 +96,54 @@ fn one_that_is_resumed_has_all_its_time_again() {
     client.expect("REST 1", 350);
     client.passive();
     client.expect("STOR resumed", 554);
+}
+
+/// A client that has asked how much is there, in the instant before that is removed: what it sends
+/// is the rest of something, and nothing to publish.
+#[test]
+fn one_removed_before_it_is_appended_to() {
+    for top in ["", "atomic = false"] {
+        let server = Server::start(top);
+        let mut client = Client::ready(&server, Version::V12);
+        let mut other = Client::ready(&server, Version::V12);
+        let ready = |client: &mut Client| {
+            drop(begin(client, "STOR file", b"0123"));
+            client.expect_reply(426);
+            server.partials().pop().unwrap_or("file".to_owned())
+        };
+        let name = ready(&mut client);
+        let told = if top.is_empty() {
+            "213 3\r\n"
+        } else {
+            "213 4\r\n"
+        };
+        assert_eq!(client.expect("SIZE file", 213).text(), told);
+        // As the sweep does.
+        fs::remove_file(server.file(&name)).unwrap();
+        client.passive();
+        client.expect("APPE file", 554);
+        assert!(!server.file("file").exists());
+        assert_eq!(server.partials(), [""; 0]);
+        // Without a SIZE the file is new, and after a DELE.
+        client.store("APPE file", b"new");
+        assert_eq!(fs::read(server.file("file")).unwrap(), b"new");
+        client.expect("SIZE file", 213);
+        client.expect("DELE file", 250);
+        client.store("APPE file", b"newer");
+        client.expect("DELE file", 250);
+        if top.is_empty() {
+            // Another session has gone on with it.
+            ready(&mut client);
+            client.expect("SIZE file", 213);
+            drop(begin(&mut other, "APPE file", b"345"));
+            other.expect_reply(426);
+            client.passive();
+            client.expect("APPE file", 554);
+            assert_eq!(client.expect("SIZE file", 213).text(), "213 5\r\n");
+            client.store("APPE file", b"56");
+            assert_eq!(fs::read(server.file("file")).unwrap(), b"0123456");
+        }
+    }
 }
 
 /// Uploads that go on for longer than `partial-age`: one with bytes now and then, one without, and
@@ -219,8 +269,8 @@ fn where_is_looked() {
     assert_eq!(server.log().matches("partial-removed").count(), 2);
 }
 
-/// Below a root: what is mounted there is entered if it is a medium, and not if it is something
-/// else.
+/// Below a root: what is mounted there is entered if it is a medium, and if it is something else not
+/// even opened: that could take for ever.
 #[test]
 fn file_systems_below_a_root() {
     let script = "mkdir -p $ROOT/card/below $ROOT/other
@@ -236,6 +286,17 @@ fn file_systems_below_a_root() {
         let inside = format!("/proc/{}/root{}", server.pid(), server.file(name).display());
         Path::new(&inside).exists()
     };
+    let other = format!(
+        "/proc/{}/root{}",
+        server.pid(),
+        server.file("other").display()
+    );
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&watch, &other, inotify::WatchFlags::OPEN).unwrap();
+    let was_opened = || {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        inotify::Reader::new(&watch, &mut buffer).next().is_ok()
+    };
     assert!(seen("other/.ftpsd-0"));
     server.wait_for_log(&["partial-removed", "path=/card/below/.ftpsd-0 "]);
     assert!(!seen("card/below/.ftpsd-0"));
@@ -243,6 +304,9 @@ fn file_systems_below_a_root() {
     removed(&server, ".ftpsd-1");
     assert!(seen("other/.ftpsd-0"));
     assert_eq!(server.log().matches("partial-removed").count(), 2);
+    assert!(!was_opened());
+    fs::read_dir(&other).unwrap();
+    assert!(was_opened());
 }
 
 /// It is said once for each time of ageing, and tried again after it.

@@ -26,6 +26,8 @@ pub struct Authenticated {
     pub(super) prefix: Prefix,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) extended_only: bool,
+    /// What SIZE said last, until a command may have made it untrue.
+    pub(super) told: Option<(VirtualPath, u64)>,
 }
 
 /// Where the next data connection comes from.
@@ -71,6 +73,7 @@ impl Authenticated {
             prefix: Prefix::None,
             endpoint: None,
             extended_only: false,
+            told: None,
         }
     }
 
@@ -307,7 +310,8 @@ impl Authenticated {
         })
     }
 
-    fn store(self, path: &[u8], prefix: Prefix, append: bool) -> Step {
+    fn store(mut self, path: &[u8], prefix: Prefix, append: bool) -> Step {
+        let told = self.told.take();
         self.transfer(path, |session, path| {
             let other = if append {
                 Right::Append
@@ -322,6 +326,7 @@ impl Authenticated {
                 return Err(FileError::new(FileErrorKind::NotAFile).reply_to_name());
             }
             let restart = session.restart_offset(&prefix)?;
+            let told = told.filter(|(of, _)| append && *of == path);
             Ok(TransferTask::Store {
                 path,
                 request: StoreRequest {
@@ -330,6 +335,7 @@ impl Authenticated {
                     new: rights.allow(Right::Write),
                     overwrite: rights.allow(Right::Overwrite),
                     append: rights.allow(Right::Append),
+                    told: told.map(|(_, bytes)| bytes),
                 },
                 ascii: session.representation == Type::Ascii,
                 allocated: prefix.ahead().allocated,

@@ -32,6 +32,8 @@ pub struct StoreRequest {
     pub overwrite: bool,
     /// A published file may be added to.
     pub append: bool,
+    /// What SIZE told this session of it, for APPE: the client may go on from there.
+    pub told: Option<u64>,
 }
 
 /// What to move.

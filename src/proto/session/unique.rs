@@ -41,6 +41,7 @@ impl Unique {
                 new: true,
                 overwrite: false,
                 append: false,
+                told: None,
             },
             ascii: self.session.representation == Type::Ascii,
             allocated: self.allocated,

@@ -347,6 +347,7 @@ impl FileWork {
 
     /// The session and the reply, from what the file system answered.
     pub fn finished(mut self, outcome: Result<FileAnswer, FileError>) -> (Session, Reply) {
+        self.remember(&outcome);
         let reply = match outcome {
             Ok(answer) => self.success(answer),
             Err(error) => match &self.task {
@@ -360,6 +361,39 @@ impl FileWork {
             },
         };
         (Session::Authenticated(self.session), reply)
+    }
+
+    /// Keeps what SIZE says, and forgets it where this may have changed it.
+    fn remember(&mut self, outcome: &Result<FileAnswer, FileError>) {
+        self.session.told = match (&self.task, outcome) {
+            (
+                FileTask::Examine {
+                    path,
+                    purpose: Examine::Size,
+                },
+                Ok(FileAnswer::Entry(entry)),
+            ) => Some((path.clone(), entry.size)),
+            (
+                FileTask::Examine {
+                    purpose: Examine::Modified | Examine::Facts | Examine::RenameFrom,
+                    ..
+                }
+                | FileTask::ChangeDirectory(_)
+                | FileTask::MakeDirectory(_)
+                | FileTask::SetModified { .. },
+                _,
+            ) => self.session.told.take(),
+            (
+                FileTask::Examine {
+                    purpose: Examine::Size,
+                    ..
+                }
+                | FileTask::RemoveDirectory(_)
+                | FileTask::Delete(_)
+                | FileTask::Rename { .. },
+                _,
+            ) => None,
+        };
     }
 
     fn success(&mut self, answer: FileAnswer) -> Reply {

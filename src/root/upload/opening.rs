@@ -62,9 +62,11 @@ impl Upload {
             None if !request.new => return Err(FileError::new(FileErrorKind::Denied)),
             Some(_) | None => {}
         }
+        // What comes is the rest of what this session heard of: that must be there still.
+        let resumes = request.told.is_some_and(|told| told > 0);
         if !storage.atomic {
             // One that was begun while uploads were atomic still goes on.
-            let unfinished = !from_start && is_there(&directory, &partial)?;
+            let unfinished = !from_start && (resumes || is_there(&directory, &partial)?);
             if from_start || (request.offset.is_none() && !unfinished) {
                 return Upload::in_place(directory, name, partial, request, storage);
             }
@@ -80,18 +82,23 @@ impl Upload {
             last_mode: None,
         };
         let mode = wanted_mode(storage, published.as_ref());
-        Upload::in_partial(directory, publication, request.offset, mode, storage)
+        let upload = Upload::in_partial(directory, publication, request, mode, storage)?;
+        if request.told.is_some_and(|told| told != upload.position) {
+            return Err(FileError::new(FileErrorKind::BeyondEnd));
+        }
+        Ok(upload)
     }
 
     /// Into the partial, from `offset` or from its end; in the end it has the mode `wanted`.
     fn in_partial(
         directory: OwnedFd,
         mut publication: Publication,
-        offset: Option<u64>,
+        request: StoreRequest,
         wanted: Option<u32>,
         storage: Storage,
     ) -> Result<Upload, FileError> {
-        let create = offset.is_none_or(|offset| offset == 0);
+        let offset = request.offset;
+        let create = offset.or(request.told).is_none_or(|offset| offset == 0);
         // Not wider than it should be, not even for an instant.
         let mode = wanted.map(|mode| mode | OWN);
         let at_first = create.then(|| mode.unwrap_or(0o666));
