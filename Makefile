@@ -77,7 +77,7 @@ tools: ## install the programs that the tests drive, where apt can
 	    echo "make test needs:$$missing. Please install them." >&2; exit 1; \
 	fi; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	install="$$sudo apt-get install -qy --no-install-recommends"; \
+	install="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends"; \
 	echo "installing$$missing$$wanted"; \
 	$$sudo apt-get update -q; \
 	for package in $$wanted; do \
