@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::background::{Background, Setup};
 use crate::client::Client;
 use crate::harness::{PASSWORD, PATIENCE, USER};
+use crate::kernel;
 use crate::namespace::{ftpsd, not_run, setup, GID, UID};
 use crate::tls::{client_config, End, Version};
 
@@ -93,6 +94,9 @@ impl Device {
 /// Whether the kernel tells where something is mounted (5.8). Others cannot tell a bind mount of
 /// the same file system.
 fn kernel_tells() -> bool {
+    if kernel::is_old() {
+        return false;
+    }
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
     let mut numbers = release
