@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 DEMO  ?= target/demo
+BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test test-large test-privileged test-init test-board check fmt clippy doc clean tools
@@ -14,35 +15,39 @@ build: ## build the release binary, target/release/ftpsd
 
 run: build ## serve a demo directory with TLS on 127.0.0.1:2121 and :2990
 	@$(CARGO) build --quiet --locked --example demo
-	@target/debug/examples/demo target/release/ftpsd $(DEMO)
+	@$(BUILT)/debug/examples/demo $(BUILT)/release/ftpsd $(DEMO)
 
 # What measures pauses does so alone, after the rest, with nothing beside it. The second time no
 # call newer than Linux 3.2 works, and nothing is measured.
 test: tools build ## run every test, the server's against the release binary, twice
-	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd $(CARGO) test --locked -- --skip gaps::
-	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd \
+	FTPSD_BINARY=$(BUILT)/release/ftpsd $(CARGO) test --locked -- --skip gaps::
+	FTPSD_BINARY=$(BUILT)/release/ftpsd \
 	    $(CARGO) test --locked --test server -- --test-threads=1 gaps::
-	FTPSD_OLD_KERNEL=1 FTPSD_BINARY=$(CURDIR)/target/release/ftpsd \
+	FTPSD_OLD_KERNEL=1 FTPSD_BINARY=$(BUILT)/release/ftpsd \
 	    $(CARGO) test --locked --test server -- --skip gaps::
 	$(CARGO) test --locked --features fault-injection --test faults
 	@$(MAKE) --no-print-directory test-privileged test-init
 
 test-large: build ## send 5 GiB both ways, over TLS
-	FTPSD_BINARY=$(CURDIR)/target/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
+	FTPSD_BINARY=$(BUILT)/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
 
-# The test program alone runs as root, not cargo.
+# The test program alone runs as root, not cargo. The second time as above.
 test-privileged: build ## run the tests that need root, through sudo where that is needed
 	@if [ "$$(id -u)" = 0 ]; then runner=env; \
 	elif command -v sudo >/dev/null; then runner='sudo env'; \
 	else echo "NOT RUN: the tests that need root (no sudo here)" >&2; exit 0; fi; \
-	$(CARGO) --config "target.'cfg(unix)'.runner = '$$runner FTPSD_BINARY=$(CURDIR)/target/release/ftpsd'" \
-	    test --locked --lib --test privileged -- --ignored
+	for old in 0 1; do \
+	    tests='--lib --test privileged -- --ignored'; \
+	    [ $$old = 0 ] || tests='--test privileged -- --ignored filesystems:: mounts:: devices::'; \
+	    $(CARGO) --config "target.'cfg(unix)'.runner = '$$runner FTPSD_OLD_KERNEL=$$old FTPSD_BINARY=$(BUILT)/release/ftpsd'" \
+	        test --locked $$tests || exit; \
+	done
 
 test-init: build ## run what is in init/ in namespaces, as root or through sudo
 	@if [ "$$(id -u)" = 0 ]; then runner=env; \
 	elif command -v sudo >/dev/null; then runner='sudo env'; \
 	else echo "NOT RUN: the tests of init/, which need root (no sudo here)" >&2; exit 0; fi; \
-	$$runner FTPSD_BINARY=$(CURDIR)/target/release/ftpsd tests/init/run
+	$$runner FTPSD_BINARY=$(BUILT)/release/ftpsd tests/init/run
 
 test-board: tools ## run the server on an emulated board; BOARD=full for the long form
 	cross/build armv7-unknown-linux-musleabihf
@@ -85,7 +90,7 @@ tools: ## install the programs that the tests drive, where apt can
 	    echo "make test needs:$$missing. Please install them." >&2; exit 1; \
 	fi; \
 	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	install="$$sudo apt-get install -qy --no-install-recommends"; \
+	install="$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends"; \
 	echo "installing$$missing$$wanted"; \
 	$$sudo apt-get update -q; \
 	for package in $$wanted; do \

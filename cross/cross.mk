@@ -10,7 +10,8 @@ CROSS_OUT := $(or $(CARGO_TARGET_DIR),target)
 
 # What runs on the 32-bit ARM binary, under qemu-user; TESTS adds to it or takes its place.
 ARM := armv7-unknown-linux-musleabihf
-TESTS ?= sizes:: times:: calendar:: directories:: commands:: names:: large::
+TESTS ?= sizes:: times:: calendar:: directories:: commands:: names:: large:: room:: storage:: \
+	shares:: stale:: rivals:: resume::
 
 .PHONY: cross cross-all deb size test-arm test-arm-large
 
@@ -33,7 +34,7 @@ size: ## print the size of the stripped release binaries
 	done
 
 # Only Debian's qemu-user can be told another time: a static emulator takes no library.
-test-arm: ## run the tests of sizes, times and listings on the 32-bit ARM binary, emulated
+test-arm: ## run the tests of files, sizes and times on the 32-bit ARM binary, emulated
 	@$(CROSS_DIR)/build $(ARM)
 	@. $(CROSS_DIR)/$(ARM).conf; tests='$(TESTS)'; runner="$$QEMU"; \
 	if ! command -v "$$runner" >/dev/null; then \
@@ -44,6 +45,7 @@ test-arm: ## run the tests of sizes, times and listings on the 32-bit ARM binary
 			tests=$$(echo "$$tests" | sed 's/calendar:://');; \
 		esac; \
 	fi; \
+	FTPSD_RESUME_BREAKS=$${FTPSD_RESUME_BREAKS:-5} \
 	FTPSD_BINARY=$(abspath $(CROSS_OUT))/cross/$(ARM)/release/ftpsd FTPSD_RUNNER="$$runner -cpu $$QEMU_CPU" \
 		$(CARGO) test --locked --test server -- $(TEST_OPTIONS) $$tests
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::client::Client;
 use crate::content::content;
 use crate::harness::{Server, PATIENCE};
-use crate::namespace::not_run;
+use crate::namespace::{can_mount, not_run};
 use crate::programs::{run, Finished};
 use crate::tls::{Version, VERSIONS};
 
@@ -53,14 +53,7 @@ fn script(lines: &str) -> String {
 impl Device {
     /// `None` where this system cannot mount it, which is said.
     fn start(kind: &str, lines: &str) -> Option<Device> {
-        let place = tempfile::tempdir().unwrap();
-        let root = place.path().join("root");
-        fs::create_dir(&root).unwrap();
-        let mut trial = Command::new("unshare");
-        trial.args(["--mount", "sh", "-ec", &script(lines)]);
-        let trial = run(trial.env("ROOT", &root));
-        if !trial.status.success() {
-            not_run(kind, &trial.stderr);
+        if !can_mount(kind, &script(lines)) {
             return None;
         }
         Some(Device {
@@ -116,14 +109,6 @@ impl Device {
     }
 }
 
-/// Begins an upload, sends `bytes`, and breaks off.
-fn cut_off(client: &mut Client, name: &str, bytes: &[u8]) {
-    let mut data = client.start_transfer(format!("STOR {name}"));
-    data.send(bytes);
-    drop(data);
-    client.expect_reply(426);
-}
-
 /// An upload for which there is no room, and its reply.
 fn too_much(client: &mut Client, name: &str) {
     let bytes = vec![1; 1 << 20];
@@ -148,7 +133,7 @@ fn session(device: &Device, version: Version) {
     // Cut, resumed: by REST, and by APPE.
     for (resume, from) in [("STOR cut", 150_000), ("APPE cut", 0)] {
         let mut client = device.client(version);
-        cut_off(&mut client, "cut", &bytes[..200_000]);
+        client.cut_off("STOR cut", &bytes[..200_000]);
         assert!(!device.file("cut").exists());
         let size = client.expect("SIZE cut", 213).text();
         let size: usize = size[4..].trim_end().parse().unwrap();
@@ -277,7 +262,7 @@ fn read_only(device: &Device) {
     let mut client = device.client(Version::V13);
     client.store("STOR here", b"content");
     client.expect("MKD folder", 257);
-    cut_off(&mut client, "cut", b"some");
+    client.cut_off("STOR cut", b"some");
     device.shell("mount -o remount,ro \"$ROOT\"").succeeded();
     for command in ["STOR new", "STOR here", "APPE here", "APPE cut", "STOU"] {
         client.passive();
@@ -418,8 +403,13 @@ fn a_mount_that_comes_later() {
     let device = Device {
         server: Server::start_within("keep-free = 0", "true"),
     };
-    let made = device.shell("truncate -s 32M \"$IMAGE\"; mkfs.ext4 -q \"$IMAGE\"");
-    made.succeeded();
+    let made = device.shell(
+        "truncate -s 32M \"$IMAGE\"; mkfs.ext4 -q \"$IMAGE\"
+        mount -o loop \"$IMAGE\" \"$ROOT\"; umount \"$ROOT\"",
+    );
+    if !made.status.success() {
+        return not_run("a mount that comes later", &made.stderr);
+    }
     for round in 1..=3 {
         let mut early = device.client(Version::V13);
         assert_eq!(early.retrieve("NLST"), b"", "round {round}");

@@ -54,6 +54,20 @@ pub fn run(setup: &Setup, before: &str, how: &str) -> Command {
     command
 }
 
+/// Whether a shell's lines can mount what they mount on `$ROOT`; else says why they cannot.
+pub fn can_mount(what: &str, lines: &str) -> bool {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("root");
+    fs::create_dir(&root).unwrap();
+    let mut trial = Command::new("unshare");
+    trial.args(["--mount", "sh", "-ec", lines]);
+    let trial = crate::programs::run(trial.env("ROOT", &root));
+    if !trial.status.success() {
+        not_run(what, &trial.stderr);
+    }
+    trial.status.success()
+}
+
 /// Says that something was not tried, past the capture of tests that pass.
 pub fn not_run(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "NOT RUN: {what}, because {}", why.trim());

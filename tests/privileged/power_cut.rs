@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::client::Client;
 use crate::content::content;
 use crate::harness::{Family, Port, Server, PASSWORD, PATIENCE, USER};
+use crate::namespace::can_mount;
 use crate::programs::run;
 use crate::tls::{client_config, Version};
 use crate::uml;
@@ -75,14 +76,7 @@ impl Device {
             {make} \"$image\" >/dev/null
             mount -t {name} -o loop \"$image\" \"$ROOT\""
         );
-        let place = tempfile::tempdir().unwrap();
-        let root = place.path().join("root");
-        fs::create_dir(&root).unwrap();
-        let mut trial = Command::new("unshare");
-        trial.args(["--mount", "sh", "-ec", &lines]);
-        let trial = run(trial.env("ROOT", &root));
-        if !trial.status.success() {
-            uml::not_run(name, &trial.stderr);
+        if !can_mount(name, &lines) {
             return None;
         }
         let server = Server::start_within(top, &lines);
@@ -248,6 +242,7 @@ fn acknowledged_uploads_survive_a_power_cut() {
         "a card",
         name,
         &["drivers/block/loop", "crypto/crc32_generic", "fs/f2fs/f2fs"],
+        None,
     );
 }
 

@@ -1,119 +1,41 @@
 //! A memory card with vfat, as the kernel of User Mode Linux has it: the machines that this is built
-//! on have none. The test starts that kernel on this system's files, read-only, and itself in it.
+//! on have none. The test starts that kernel, and itself in it.
 
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::client::Client;
 use crate::content::content;
-use crate::harness::{program, Server};
-use crate::namespace::not_run;
-use crate::programs::{run, Running};
+use crate::harness::Server;
+use crate::programs::run;
 use crate::tls::{Version, VERSIONS};
+use crate::uml;
 
-/// Where the card is found inside.
-const CARD: &str = "FTPSD_TEST_CARD";
 const NAME: &str = "vfat::a_card_with_vfat";
 /// What a file on vfat can hold.
 const MOST: u64 = u32::MAX as u64;
 
-/// The first process of the other kernel.
-fn init() -> String {
-    format!(
-        "#!/bin/sh
-        export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-        mount -t proc proc /proc
-        mount -t sysfs sysfs /sys
-        mount -t tmpfs tmpfs /run
-        for module in lib/crc-ccitt net/ipv6/ipv6 fs/nls/nls_cp437 fs/nls/nls_iso8859-1 fs/fat/fat fs/fat/vfat; do
-            busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/$module.ko
-        done
-        ip link set lo up
-        echo 2 > /proc/sys/net/ipv6/conf/lo/accept_dad
-        export TMPDIR=/run {CARD}=/dev/ubda FTPSD_BINARY={binary:?}
-        cd {directory:?}
-        {test:?} --ignored --exact --nocapture {NAME} 2>&1
-        echo \"the test ended with $?\"
-        echo o > /proc/sysrq-trigger
-        sleep 10
-        ",
-        binary = fs::canonicalize(program()).unwrap(),
-        directory = env!("CARGO_MANIFEST_DIR"),
-        test = std::env::current_exe().unwrap(),
-    )
-}
-
 #[test]
 #[ignore = "needs root: make test"]
 fn a_card_with_vfat() {
-    if let Some(card) = std::env::var_os(CARD) {
-        return on_the_card(&PathBuf::from(card));
+    if uml::is_inside() {
+        return on_the_card(Path::new(uml::DISK));
     }
-    let found = |program: &str| {
-        run(Command::new("sh").args(["-c", &format!("command -v {program}")]))
-            .status
-            .success()
-    };
-    for (program, package) in [
-        ("linux.uml", "user-mode-linux"),
-        ("mkfs.vfat", "dosfstools"),
-        ("busybox", "busybox"),
-    ] {
-        if !found(program) {
-            return not_run("vfat", &format!("{program} is missing (package {package})"));
-        }
+    if !uml::has("vfat", &["linux.uml", "mkfs.vfat"]) {
+        return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let place = directory.path();
-    let card = place.join("card");
+    let card = directory.path().join("card");
     let file = fs::File::create(&card).unwrap();
     file.set_len(5 << 30).unwrap();
     run(Command::new("mkfs.vfat")
         .args(["-F", "32", "-s", "64"])
         .arg(&card))
     .succeeded();
-    let script = place.join("init");
-    fs::write(&script, init()).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&script, mode).unwrap();
-    // Four gigabytes are written to a virtual card, which takes its time.
-    let mut command = Command::new("timeout");
-    command
-        .args(["--kill-after=5", "300", "linux.uml"])
-        .args([
-            "mem=384M",
-            "root=/dev/root",
-            "rootfstype=hostfs",
-            "rootflags=/",
-            "ro",
-            "quiet",
-        ])
-        .arg(format!("init={}", script.display()))
-        .arg(format!("ubd0={}", card.display()))
-        .arg(format!("uml_dir={}/", place.display()))
-        .args(["con=null", "con0=null,fd:1"])
-        .env("TMPDIR", place)
-        .stdin(std::process::Stdio::null());
-    let mut running = Running::start(&mut command);
-    let mut output = Vec::new();
-    let mut stdout = running.child.stdout.take().unwrap();
-    stdout.read_to_end(&mut output).unwrap();
-    let finished = running.finish();
-    let text = String::from_utf8_lossy(&output).into_owned();
-    if !text.contains("the test ended with") {
-        return not_run(
-            "vfat",
-            &format!("that kernel did not start: {text}{}", finished.stderr),
-        );
-    }
-    assert!(
-        text.contains("the test ended with 0") && text.contains("1 passed"),
-        "{text}"
-    );
-    println!("{text}");
+    // Four gigabytes are written to it, which takes its time.
+    uml::run_test("vfat", NAME, &[], Some(&card));
 }
 
 fn on_the_card(card: &Path) {
@@ -147,7 +69,7 @@ fn on_the_card(card: &Path) {
         assert!(client.retrieve("RETR file.txt") == bytes);
         client.expect("QUIT", 221);
         let mut client = Client::ready(&server, version);
-        cut_off(&mut client, "cut", &bytes[..200_000]);
+        client.cut_off("STOR cut", &bytes[..200_000]);
         assert_eq!(entries().len(), 2, "{:?}", entries());
         client.expect("REST 150000", 350);
         client.store("STOR cut", &bytes[150_000..]);
@@ -171,13 +93,6 @@ fn on_the_card(card: &Path) {
     four_gibibytes(&server, &path("large"), &path(""));
 }
 
-fn cut_off(client: &mut Client, name: &str, bytes: &[u8]) {
-    let mut data = client.start_transfer(format!("STOR {name}"));
-    data.send(bytes);
-    drop(data);
-    client.expect_reply(426);
-}
-
 /// `FILE` and `file` are one; the partial uploads' prefix is hidden however it is written.
 fn names_without_case(
     server: &Server,
@@ -195,7 +110,7 @@ fn names_without_case(
     client.expect("QUIT", 221);
 
     let mut client = Client::ready(server, Version::V13);
-    cut_off(&mut client, "new", b"some");
+    client.cut_off("STOR new", b"some");
     let all = entries();
     let partial = all.iter().find(|name| name.starts_with(".ftpsd-")).unwrap();
     for name in [
@@ -286,7 +201,7 @@ fn times_of_two_seconds(server: &Server) {
 /// One byte more than 32 bits can count is 552.
 fn four_gibibytes(server: &Server, file: &Path, root: &Path) {
     let mut client = Client::ready(server, Version::V13);
-    cut_off(&mut client, "large", b"begin");
+    client.cut_off("STOR large", b"begin");
     let entries = fs::read_dir(root).unwrap();
     let partial = entries.map(|entry| entry.unwrap().path()).next().unwrap();
     // The file system writes all of it.

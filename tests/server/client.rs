@@ -277,6 +277,14 @@ impl Client {
         assert_eq!(data.read_to_end(), (Vec::new(), End::CloseNotify));
     }
 
+    /// An upload that breaks off after these bytes.
+    pub fn cut_off(&mut self, command: impl AsRef<[u8]>, bytes: &[u8]) {
+        let mut data = self.start_transfer(command);
+        data.send(bytes);
+        drop(data);
+        self.expect_reply(426);
+    }
+
     /// The control connection's socket.
     pub fn socket(&self) -> &TcpStream {
         match &self.link {

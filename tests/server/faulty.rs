@@ -20,9 +20,9 @@ use crate::trace::{served, Call, Tracing};
 /// How an upload ends when not with 226.
 const REFUSALS: [u16; 9] = [425, 426, 450, 451, 452, 550, 552, 553, 554];
 /// What each call fails with.
-const ERRORS: [&str; 3] = ["ENOSPC", "EIO", "EINTR"];
+const ERRORS: [&str; 5] = ["ENOSPC", "EIO", "EDQUOT", "EROFS", "EINTR"];
 /// What the calls fail with in turn.
-const RARE: [&str; 6] = ["EDQUOT", "EROFS", "EACCES", "EMFILE", "ENOMEM", "EAGAIN"];
+const RARE: [&str; 4] = ["EACCES", "EMFILE", "ENOMEM", "EAGAIN"];
 /// What is not about files. A name that is not here is one, whoever makes the call.
 const NOT_ABOUT_FILES: [&str; 33] = [
     "accept4",

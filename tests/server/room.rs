@@ -4,7 +4,7 @@
 use crate::client::Client;
 use crate::content::content;
 use crate::gaps::wrap;
-use crate::harness::{program, unprivileged, Server, USER};
+use crate::harness::{invocation, unprivileged, Server, USER};
 use crate::tls::VERSIONS;
 
 /// An upload that may not be whole; the code of the last reply.
@@ -70,7 +70,7 @@ fn a_limit_of_file_sizes() {
     const ROOM: usize = 100_000;
     let server = Server::start_as("", &[(USER, "\"full\"")], |command| {
         let mut limited = unprivileged("prlimit");
-        limited.arg(format!("--fsize={ROOM}")).arg(program());
+        limited.arg(format!("--fsize={ROOM}")).args(invocation());
         wrap(command, limited);
     });
     too_much(&server, ROOM, 552, "File too large");

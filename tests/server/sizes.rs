@@ -65,10 +65,7 @@ fn store(client: &mut Client, place: u64, bytes: &[u8]) {
 
 /// Leaves a partial upload, and returns where it is.
 fn cut_off(client: &mut Client, server: &Server) -> std::path::PathBuf {
-    let mut data = client.start_transfer("STOR file");
-    data.send(b"begin");
-    drop(data);
-    client.expect_reply(426);
+    client.cut_off("STOR file", b"begin");
     let partials = server.partials();
     assert_eq!(partials.len(), 1, "{partials:?}");
     server.file(&partials[0])

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use crate::client::Client;
 use crate::content::content;
 use crate::gaps::wrap;
-use crate::harness::{inside, program, unprivileged, Family, Port, Server, PASSWORD, USER};
+use crate::harness::{inside, invocation, unprivileged, Family, Port, Server, PASSWORD, USER};
 use crate::tls::{client_config, Version};
 use crate::truncated::begin;
 
@@ -25,7 +25,7 @@ fn with_umask(umask: &str, top: &str, users: &[(&str, &str)]) -> Server {
     Server::start_as(top, users, |command| {
         let mut shell = unprivileged("sh");
         let script = format!("umask {umask} && exec \"$@\"");
-        shell.args(["-c", &script, "sh"]).arg(program());
+        shell.args(["-c", &script, "sh"]).args(invocation());
         wrap(command, shell);
     })
 }

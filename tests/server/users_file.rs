@@ -14,13 +14,17 @@ fn the_users_file() {
     };
     let users = [(USER, "\"full\""), ("bert", "\"full\"")];
     let mut anna = format!("{USER}:{HASH}:20000:0:99999:7:::\n");
-    let server = Server::start_as("users-file = \"users\"", &users, |command| {
-        let config = PathBuf::from(command.get_args().last().unwrap());
-        let text = fs::read_to_string(&config).unwrap();
-        fs::write(&config, text.replace(&format!("password = {HASH:?}\n"), "")).unwrap();
-        let expired = format!("bert:{HASH}:::::::\ncarl:{HASH}\n");
-        fs::write(config.with_file_name("users"), format!("{anna}{expired}")).unwrap();
-    });
+    let server = Server::start_as(
+        "users-file = \"users\"\nlogin-penalty = \"1ms\"",
+        &users,
+        |command| {
+            let config = PathBuf::from(command.get_args().last().unwrap());
+            let text = fs::read_to_string(&config).unwrap();
+            fs::write(&config, text.replace(&format!("password = {HASH:?}\n"), "")).unwrap();
+            let expired = format!("bert:{HASH}:::::::\ncarl:{HASH}\n");
+            fs::write(config.with_file_name("users"), format!("{anna}{expired}")).unwrap();
+        },
+    );
     let mut client = secured(&server);
     fails(&mut client, "carl", PASSWORD);
     client.log_in("bert", PASSWORD);
@@ -33,6 +37,19 @@ fn the_users_file() {
     server.wait_for_log(&["login", "user=bert", "result=expired"]);
     fails(&mut client, USER, PASSWORD);
     client.log_in(USER, "new");
+    // Disabled at a reload, and enabled again: for new logins, and sessions go on.
+    let mut refused = 0;
+    for disabled in ["", "*", "!", &format!("!{HASH}"), &format!("*{HASH}")] {
+        edit_users(&server, &format!("{anna}bert:{disabled}:::::::\n"));
+        reload(&server);
+        fails(&mut secured(&server), "bert", PASSWORD);
+        refused += 1;
+        server.wait_for_count("user=bert result=refused", refused);
+        edit_users(&server, &format!("{anna}bert:{HASH}:::::::\n"));
+        reload(&server);
+        secured(&server).log_in("bert", PASSWORD);
+        client.expect("PWD", 257);
+    }
     for (users, reason) in [
         (anna.as_str(), "ftpsd.toml:"),
         ("bert\n", "users:1:1: expected a colon"),

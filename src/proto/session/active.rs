@@ -1,7 +1,9 @@
-//! What PORT and EPRT may name (RFC 959 section 4.1.2, RFC 2428 section 2, RFC 2577).
+//! PORT and EPRT, and what they may name (RFC 959 section 4.1.2, RFC 2428 section 2, RFC 2577).
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::authenticated::{Authenticated, Endpoint};
+use super::{Policy, Step};
 use crate::proto::reply::Reply;
 
 /// The lowest port that the server connects to (RFC 2577 section 3).
@@ -63,6 +65,38 @@ impl Active {
     fn is_own(&self, port: u16) -> bool {
         let (first, last) = self.passive_ports;
         (first..=last).contains(&port) || self.listening.contains(&port)
+    }
+}
+
+impl Authenticated {
+    /// PORT and EPRT: RFC 959 section 4.1.2, RFC 2428 section 2. What is refused leaves an older
+    /// endpoint as it was.
+    pub(super) fn active(
+        mut self,
+        address: Option<SocketAddr>,
+        extended: bool,
+        policy: &Policy,
+    ) -> Step {
+        let Some(active) = &policy.active else {
+            return self.reply(Reply::new(
+                502,
+                "This server has active-mode = false: send EPSV or PASV.",
+            ));
+        };
+        if self.extended_only {
+            return self.reply(Reply::bad_sequence("EPSV ALL was sent: only EPSV now."));
+        }
+        let address = match address {
+            Some(address) if !extended || address.is_ipv6() == policy.ipv6 => address,
+            Some(_) | None => return self.reply(active.other_protocol()),
+        };
+        match active.port(address) {
+            Ok(port) => {
+                self.endpoint = Some(Endpoint::Active(port));
+                self.reply(Reply::new(200, "The server will connect to that port."))
+            }
+            Err(refusal) => self.reply(refusal),
+        }
     }
 }
 

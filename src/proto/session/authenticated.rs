@@ -1,7 +1,5 @@
 //! After the login: the working directory, transfer parameters, and which work a command means.
 
-use std::net::SocketAddr;
-
 use super::access::name_user;
 use super::transfer::{StoreRequest, Transfer, TransferTask};
 use super::work::{Examine, FileTask, FileWork, Listen, Passive, Work};
@@ -261,31 +259,6 @@ impl Authenticated {
             (NetworkProtocol::Ipv6 | NetworkProtocol::Other, false) => {
                 self.reply(Reply::new(522, "Network protocol not supported, use (1)"))
             }
-        }
-    }
-
-    /// PORT and EPRT: RFC 959 section 4.1.2, RFC 2428 section 2. What is refused leaves an older
-    /// endpoint as it was.
-    fn active(mut self, address: Option<SocketAddr>, extended: bool, policy: &Policy) -> Step {
-        let Some(active) = &policy.active else {
-            return self.reply(Reply::new(
-                502,
-                "This server has active-mode = false: send EPSV or PASV.",
-            ));
-        };
-        if self.extended_only {
-            return self.reply(Reply::bad_sequence("EPSV ALL was sent: only EPSV now."));
-        }
-        let address = match address {
-            Some(address) if !extended || address.is_ipv6() == policy.ipv6 => address,
-            Some(_) | None => return self.reply(active.other_protocol()),
-        };
-        match active.port(address) {
-            Ok(port) => {
-                self.endpoint = Some(Endpoint::Active(port));
-                self.reply(Reply::new(200, "The server will connect to that port."))
-            }
-            Err(refusal) => self.reply(refusal),
         }
     }
 
