@@ -295,3 +295,20 @@ fn a_link_is_replaced_not_written_through() {
         assert!(!place.path().join("root/a/absolute").is_symlink());
     }
 }
+
+/// Whoever may only put new files in does not learn by REST how long others are.
+#[test]
+fn an_offset_does_not_tell_the_size() {
+    for (_place, root) in tree_twice() {
+        let request = |offset| StoreRequest {
+            offset: Some(offset),
+            new: true,
+            overwrite: false,
+            append: false,
+        };
+        for offset in [0, 1, 9, 10, 11, u64::MAX] {
+            let refused = root.store(&path("file"), request(offset)).unwrap_err();
+            assert_eq!(refused.kind, FileErrorKind::Exists, "{offset}");
+        }
+    }
+}

@@ -139,10 +139,13 @@ impl Upload {
             Some(0) => request.overwrite,
             Some(_) => request.overwrite || (request.append && at_end),
         };
-        let refused = if request.offset > Some(published.size) {
-            Some(FileErrorKind::BeyondEnd)
-        } else if published.kind != Kind::File {
+        let refused = if published.kind != Kind::File {
             Some(FileErrorKind::NotAFile)
+        } else if !request.overwrite && !request.append && !allowed {
+            // Whatever the offset, or the replies would tell the size to whoever may not see it.
+            Some(FileErrorKind::Exists)
+        } else if request.offset > Some(published.size) {
+            Some(FileErrorKind::BeyondEnd)
         } else {
             (!allowed).then_some(FileErrorKind::Exists)
         };
