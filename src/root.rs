@@ -38,9 +38,6 @@ pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};
 use upload::{announced_length, hold_partial, open_partial};
 pub use upload::{Origin, Upload};
 
-/// Bytes that tell partial uploads apart.
-const TAG: usize = 16;
-
 /// A user's root directory. Opened at login and closed with the session, so that a medium may
 /// be mounted later and can be unmounted.
 #[derive(Debug)]
@@ -332,9 +329,11 @@ impl Root {
         digest.update(&self.owner);
         digest.update(b"\0");
         digest.update(name);
-        let digest = digest.finish();
-        let (tag, _) = digest.as_ref().split_at(TAG.min(digest.as_ref().len()));
-        path::reserved_name(tag)
+        let mut tag = [0; path::TAG];
+        for (to, from) in tag.iter_mut().zip(digest.finish().as_ref()) {
+            *to = *from;
+        }
+        path::reserved_name(&tag)
     }
 }
 

@@ -296,6 +296,22 @@ fn a_link_is_replaced_not_written_through() {
     }
 }
 
+/// Only what the server made goes with a directory.
+#[test]
+fn what_somebody_else_named_so_is_not_removed() {
+    for (place, root) in tree_twice() {
+        root.make_directory(&path("d")).unwrap();
+        broken(&root, "d/x", "part");
+        let notes = place.path().join("root/d/.ftpsd-notes");
+        fs::write(&notes, "notes").unwrap();
+        let refused = root.remove_directory(&path("d")).unwrap_err();
+        assert_eq!(refused.kind, FileErrorKind::NotEmpty);
+        assert_eq!(root.examine(&path("d/x")).unwrap().size, 3);
+        fs::remove_file(notes).unwrap();
+        root.remove_directory(&path("d")).unwrap();
+    }
+}
+
 /// Whoever may only put new files in does not learn by REST how long others are.
 #[test]
 fn an_offset_does_not_tell_the_size() {

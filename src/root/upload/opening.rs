@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::super::{entry, from_errno, stat, TAG};
+use super::super::{entry, from_errno, stat};
 use super::publication::Publication;
 use super::{announced_length, Identity, Opened, Origin, Place, Upload};
 use crate::config::storage::Storage;
@@ -295,7 +295,7 @@ fn open_or_make(
     Err(Errno::AGAIN)
 }
 
-fn random_tag() -> Result<[u8; TAG], FileError> {
+fn random_tag() -> Result<[u8; path::TAG], FileError> {
     let random = ring::rand::SystemRandom::new();
     ring::rand::generate(&random)
         .map(ring::rand::Random::expose)
