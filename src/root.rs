@@ -121,6 +121,9 @@ impl Root {
                     rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
                         .map_err(from_errno)?;
                 let partial = entry(&stat);
+                if partial.kind != Kind::File {
+                    return Err(from_errno(Errno::NOENT));
+                }
                 Ok(Entry {
                     size: announced_length(partial.size),
                     ..partial

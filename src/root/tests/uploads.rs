@@ -312,6 +312,33 @@ fn what_somebody_else_named_so_is_not_removed() {
     }
 }
 
+/// What is no regular file in place of a partial is neither opened nor published.
+#[test]
+fn a_special_file_is_no_partial() {
+    for durable in [true, false] {
+        for (place, root) in tree_twice() {
+            let root = Root {
+                storage: Storage {
+                    durable,
+                    ..root.storage
+                },
+                ..root
+            };
+            let at = |name: &str| place.path().join("root").join(name);
+            let own = at(std::str::from_utf8(&root.partial(b"new")).unwrap());
+            rustix::fs::mknodat(rustix::fs::CWD, &own, FileType::Fifo, Mode::RWXU, 0).unwrap();
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+            let reader = rustix::fs::open(&own, flags, Mode::empty()).unwrap();
+            let missing = root.examine(&path("new")).unwrap_err().kind;
+            assert_eq!(missing, FileErrorKind::NotFound);
+            assert_eq!(put(&root, "new", Some(1), "x"), Err(FileErrorKind::Denied));
+            assert_eq!(put(&root, "new", Some(0), "text"), Ok(Origin::New));
+            assert_eq!(rustix::io::read(&reader, &mut [0; 8]), Ok(0));
+            assert_eq!(fs::read(at("new")).unwrap(), b"text");
+        }
+    }
+}
+
 /// Whoever may only put new files in does not learn by REST how long others are.
 #[test]
 fn an_offset_does_not_tell_the_size() {

@@ -281,10 +281,14 @@ fn open_or_make(
     }
     let mode = Mode::from_raw_mode(make.unwrap_or(0));
     for _ in 0..MOST_TRIES {
+        is_regular_or_missing(directory, name)?;
         let handle = rustix::fs::openat(directory, name, flags, mode)?;
         let Some(own) = lock(directory, name, &handle)? else {
             continue;
         };
+        if entry(&own).kind != Kind::File {
+            return Err(Errno::ACCESS);
+        }
         if entry(&own).links <= 1 {
             return Ok((handle, own));
         }
@@ -293,6 +297,18 @@ fn open_or_make(
         rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
     }
     Err(Errno::AGAIN)
+}
+
+/// EACCES for a device, a FIFO or the like in place of a partial, as for what another account left
+/// there: opening it can have effects, and this server did not make it.
+fn is_regular_or_missing(directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) if FileType::from_raw_mode(there.st_mode) != FileType::RegularFile => {
+            Err(Errno::ACCESS)
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }
 
 fn random_tag() -> Result<[u8; path::TAG], FileError> {
