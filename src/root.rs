@@ -220,6 +220,7 @@ impl Root {
         } else {
             self.prepare_sync(&[&to_parent, &from_parent])?
         };
+        let replace = replace && may_be_replaced(&from_parent, &from_name, &to_parent, &to_name);
         match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
             // Nothing to do, if it is there at all.
             Err(Errno::NOENT) if from == to => return self.examine(from).map(|_| ()),
@@ -404,6 +405,26 @@ fn rename(
             }
         }
         other => other,
+    }
+}
+
+/// Whether what has the new name is a file or a link, which are replaced, or what is renamed
+/// itself. An empty directory or a FIFO would go too, and that is deleting.
+fn may_be_replaced(from: &OwnedFd, from_name: &[u8], to: &OwnedFd, to_name: &[u8]) -> bool {
+    let look =
+        |directory, name: &[u8]| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    match look(to, to_name) {
+        Ok(there) => match FileType::from_raw_mode(there.st_mode) {
+            FileType::RegularFile | FileType::Symlink => true,
+            FileType::Directory
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => look(from, from_name)
+                .is_ok_and(|own| own.st_ino == there.st_ino && own.st_dev == there.st_dev),
+        },
+        Err(_) => true,
     }
 }
 

@@ -355,3 +355,24 @@ fn an_offset_does_not_tell_the_size() {
         }
     }
 }
+
+/// RNTO replaces files; to remove anything else takes the right to delete.
+#[test]
+fn a_rename_replaces_no_directory_and_no_fifo() {
+    for (place, root) in tree_twice() {
+        let at = |name: &str| place.path().join("root").join(name);
+        for name in ["one", "other"] {
+            root.make_directory(&path(name)).unwrap();
+        }
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        put(&root, "x", Some(0), "x").unwrap();
+        for (from, to) in [("one", "other"), ("x", "fifo")] {
+            let refused = root.rename(&path(from), &path(to), true).unwrap_err();
+            assert_eq!(refused.kind, FileErrorKind::Exists, "{to}");
+            assert!(at(from).exists() && at(to).exists());
+        }
+        root.rename(&path("one"), &path("one"), true).unwrap();
+        root.rename(&path("x"), &path("file"), true).unwrap();
+        assert_eq!(content(&root, "file"), Ok("x".into()));
+    }
+}
