@@ -38,9 +38,6 @@ pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};
 use upload::{announced, hold_partial, open_partial};
 pub use upload::{Origin, Upload};
 
-/// Bytes that tell partial uploads apart.
-const TAG: usize = 16;
-
 /// A user's root directory. Opened at login and closed with the session, so that a medium may
 /// be mounted later and can be unmounted.
 #[derive(Debug)]
@@ -120,9 +117,13 @@ impl Root {
             Ok(handle) => stat(&handle).map(|stat| entry(&stat)).map_err(from_errno),
             Err(Errno::NOENT) => {
                 let (parent, name) = self.parent(path)?;
-                rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
-                    .map(|stat| announced(&stat, self.storage))
-                    .map_err(from_errno)
+                let stat =
+                    rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(from_errno)?;
+                if entry(&stat).kind != Kind::File {
+                    return Err(from_errno(Errno::NOENT));
+                }
+                Ok(announced(&stat, self.storage))
             }
             Err(errno) => Err(from_errno(errno)),
         }
@@ -215,6 +216,7 @@ impl Root {
         } else {
             self.prepare_sync(&[&to_parent, &from_parent])?
         };
+        let replace = replace && may_be_replaced(&from_parent, &from_name, &to_parent, &to_name);
         match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
             // Nothing to do, if it is there at all.
             Err(Errno::NOENT) if from == to => return self.examine(from).map(|_| ()),
@@ -327,9 +329,11 @@ impl Root {
         digest.update(&self.owner);
         digest.update(b"\0");
         digest.update(name);
-        let digest = digest.finish();
-        let (tag, _) = digest.as_ref().split_at(TAG.min(digest.as_ref().len()));
-        path::reserved_name(tag)
+        let mut tag = [0; path::TAG];
+        for (to, from) in tag.iter_mut().zip(digest.finish().as_ref()) {
+            *to = *from;
+        }
+        path::reserved_name(&tag)
     }
 }
 
@@ -397,6 +401,26 @@ fn rename(
             }
         }
         other => other,
+    }
+}
+
+/// Whether what has the new name is a file or a link, which are replaced, or what is renamed
+/// itself. An empty directory or a FIFO would go too, and that is deleting.
+fn may_be_replaced(from: &OwnedFd, from_name: &[u8], to: &OwnedFd, to_name: &[u8]) -> bool {
+    let look =
+        |directory, name: &[u8]| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    match look(to, to_name) {
+        Ok(there) => match FileType::from_raw_mode(there.st_mode) {
+            FileType::RegularFile | FileType::Symlink => true,
+            FileType::Directory
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => look(from, from_name)
+                .is_ok_and(|own| own.st_ino == there.st_ino && own.st_dev == there.st_dev),
+        },
+        Err(_) => true,
     }
 }
 

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::value::{from_text, Access};
 use super::{Config, User};
 use crate::proto::parameters::Rights;
-use crate::proto::path;
+use crate::proto::path::{self, VirtualPath};
 
 /// A number of bytes such as `"512KiB"`, `"1MiB"` or `4096`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ impl Share {
         if !single || name.len() > path::LONGEST_NAME || name.chars().any(char::is_control) {
             return Some("expected a share to have the name of a directory, without slashes");
         }
-        if path::is_reserved(name.as_bytes()) {
+        if VirtualPath::root().child(name.as_bytes()).is_err() {
             return Some("names like that belong to the server: expected another for the share");
         }
         None
@@ -206,7 +206,9 @@ mod tests {
         for name in ["logs", "USB 1", "...", "\u{e4}"] {
             assert_eq!(Share::mistake_in(name), None, "{name}");
         }
-        for name in ["", ".", "..", "a/b", "/", "a\nb", ".ftpsd-x", ".FTPSD-x"] {
+        for name in [
+            "", ".", "..", "a/b", "/", "a\nb", ".ftpsd-x", ".FTPSD-x", "FTPSD-~1",
+        ] {
             assert!(Share::mistake_in(name).is_some(), "{name}");
         }
         assert!(Share::mistake_in(&"x".repeat(256)).is_some());

@@ -10,6 +10,8 @@ pub const LONGEST_PATH: usize = 4095;
 pub const LONGEST_NAME: usize = 255;
 
 const RESERVED_PREFIX: &[u8] = b".ftpsd-";
+/// Bytes that tell partial uploads apart.
+pub const TAG: usize = 16;
 
 /// Why a pathname is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +154,14 @@ pub fn is_reserved(name: &[u8]) -> bool {
         .is_some_and(|start| start.eq_ignore_ascii_case(RESERVED_PREFIX))
 }
 
+/// Whether it is a name as [`reserved_name`] makes them. Others that are reserved are kept from
+/// clients, but what has them was put there by somebody else, who may want it still.
+pub fn is_partial(name: &[u8]) -> bool {
+    name.strip_prefix(RESERVED_PREFIX).is_some_and(|digits| {
+        digits.len() == 2 * TAG && digits.iter().all(|byte| b"0123456789abcdef".contains(byte))
+    })
+}
+
 /// Whether vfat may have given a partial upload this name beside its own: the six letters of it,
 /// or two and four hexadecimal digits once those are taken, then `~` and a digit. Dots at the end
 /// mean nothing there.
@@ -182,7 +192,7 @@ fn folds_to_reserved(name: &[u8]) -> bool {
 
 /// The name of a partial upload with this tag, in hexadecimal. A tag of fixed length keeps the
 /// name within [`LONGEST_NAME`] however long the published name is.
-pub fn reserved_name(tag: &[u8]) -> Vec<u8> {
+pub fn reserved_name(tag: &[u8; TAG]) -> Vec<u8> {
     let digits: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
     [RESERVED_PREFIX, digits.as_bytes()].concat()
 }
@@ -241,6 +251,16 @@ mod tests {
         ] {
             assert!(root.join(other.as_bytes()).is_ok(), "{other}");
         }
+    }
+
+    #[test]
+    fn what_the_server_made() {
+        let own = reserved_name(&[0xa5; TAG]);
+        assert!(is_partial(&own) && is_reserved(&own));
+        for other in [own.to_ascii_uppercase(), own.repeat(2), own[..38].to_vec()] {
+            assert!(!is_partial(&other) && is_reserved(&other));
+        }
+        assert!(!is_partial(b".ftpsd-0123456789abcdef0123456789abcdeg"));
     }
 
     #[test]

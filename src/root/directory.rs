@@ -147,7 +147,7 @@ impl Directory {
             let entry = entry.map_err(from_errno)?;
             match entry.file_name().to_bytes() {
                 b"." | b".." => {}
-                name if path::is_reserved(name) => partials.push(name.to_vec()),
+                name if path::is_partial(name) => partials.push(name.to_vec()),
                 _ => return Err(from_errno(Errno::NOTEMPTY)),
             }
         }

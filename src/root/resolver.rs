@@ -1,9 +1,10 @@
 //! From a virtual path to a handle, never outside the root.
 //!
 //! Two ways that behave alike: openat2(2), where the kernel has it (5.6), and a walk from
-//! component to component, where it has not. Symbolic links are followed inside the root,
-//! absolute ones from the root, 40 at most; `..` in a link stops at the root. The links of procfs
-//! that lead to an object and not to a name (magic links, proc(5)) are refused.
+//! component to component, where it has not or finds the tree never at rest. Symbolic links are
+//! followed inside the root, absolute ones from the root, 40 at most; `..` in a link stops at the
+//! root. The links of procfs that lead to an object and not to a name (magic links, proc(5)) are
+//! refused.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
@@ -57,7 +58,12 @@ impl Resolver {
                 other => return other,
             }
         }
-        Err(Errno::AGAIN)
+        match self {
+            // Before `..` the kernel gives up when anything is renamed or mounted anywhere on the
+            // system meanwhile, as every upload does. The walk holds what it stands on.
+            Resolver::Openat2 { symlinks } => walk(root, path, flags, symlinks),
+            Resolver::Walk { .. } => Err(Errno::AGAIN),
+        }
     }
 }
 

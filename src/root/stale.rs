@@ -304,7 +304,9 @@ impl Level {
                     let name = entry.file_name().to_bytes();
                     if matches!(name, b"." | b"..") {
                     } else if path::is_reserved(name) {
-                        partials.push(name.to_vec());
+                        if path::is_partial(name) {
+                            partials.push(name.to_vec());
+                        }
                     } else if directories && is_directory(&self.handle, name, entry.file_type()) {
                         self.ahead.push(name.to_vec());
                     }

@@ -351,6 +351,35 @@ proptest! {
     }
 }
 
+/// The kernel cannot tell what `..` in a link means while anything is renamed.
+#[test]
+fn renames_elsewhere_are_in_nobodys_way() {
+    let place = tempfile::tempdir().unwrap();
+    let top = place.path().join("root");
+    fs::create_dir_all(top.join("d")).unwrap();
+    fs::write(top.join("file"), "inside").unwrap();
+    symlink("../file", top.join("d/39")).unwrap();
+    for number in 1..39 {
+        let target = format!("../d/{}", number + 1);
+        symlink(target, top.join(format!("d/{number}"))).unwrap();
+    }
+    let root = Root::open(&top, "anna", Storage::default()).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let names = [place.path().join("one"), place.path().join("other")];
+    fs::write(&names[0], "").unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::rename(&names[0], &names[1]).unwrap();
+                fs::rename(&names[1], &names[0]).unwrap();
+            }
+        });
+        let seen: BTreeSet<_> = (0..2000).map(|_| content(&root, "d/1").ok()).collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(seen, [Some("inside".to_owned())].into());
+    });
+}
+
 /// Whether writing to `name` stays in the tree: the test must not write through its own links.
 fn inside(top: &Path, name: &str) -> bool {
     let mut path = top.to_owned();

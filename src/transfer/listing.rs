@@ -3,6 +3,7 @@
 use crate::proto::glob::Pattern;
 use crate::proto::listing::{self, Entry, Format};
 use crate::proto::outcome::{FileError, FileErrorKind};
+use crate::proto::parameters::Right;
 use crate::proto::path::VirtualPath;
 use crate::proto::permissions::Permissions;
 use crate::root::{Directory, Found, Root};
@@ -67,7 +68,10 @@ impl Listing {
             }
             (Err(error), _) => match (error.kind, pattern) {
                 // Some file systems cannot even be asked for such a name.
-                (FileErrorKind::NotFound | FileErrorKind::NameInvalid, Some(pattern)) => {
+                // A share may have such a name and other rights than the root.
+                (FileErrorKind::NotFound | FileErrorKind::NameInvalid, Some(pattern))
+                    if permissions.rights(&path.parent()).allow(Right::List) =>
+                {
                     style.prefix = pattern.directory().to_vec();
                     style.pattern = Some(pattern.clone());
                     style.directory = path.parent();
@@ -185,6 +189,23 @@ mod tests {
                 return (pieces, text);
             }
             pieces += 1;
+        }
+    }
+
+    #[test]
+    fn a_share_named_like_a_pattern_shows_nothing_of_the_root() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::write(place.path().join("abc"), "").unwrap();
+        let storage = crate::config::storage::Storage::default();
+        let root = Root::open(place.path(), "anna", storage).unwrap();
+        let path = VirtualPath::root().join(b"a*").unwrap();
+        let pattern = Pattern::of(b"a*");
+        let none = Permissions::from(Rights::default()).with_share(b"a*", Rights::FULL);
+        for (permissions, shown) in [(none, false), (Rights::READ_ONLY.into(), true)] {
+            let format = Format::Long;
+            let pattern = pattern.as_ref();
+            let opened = Listing::open(&root, &path, format, b"", pattern, &permissions, 0);
+            assert_eq!(opened.is_ok(), shown);
         }
     }
 

@@ -239,8 +239,8 @@ fn two_users_with_one_root() {
         removed(&server, name);
     }
     // Another sweep, which has nothing to tell.
-    fs::write(server.file(".ftpsd-last"), "").unwrap();
-    removed(&server, ".ftpsd-last");
+    fs::write(server.file(".ftpsd-ffffffffffffffffffffffffffffffff"), "").unwrap();
+    removed(&server, ".ftpsd-ffffffffffffffffffffffffffffffff");
     assert_eq!(server.log().matches("partial-removed").count(), 3);
 }
 
@@ -252,7 +252,11 @@ fn where_is_looked() {
     let linked = outside.path().join("linked");
     for directory in [&share, &linked] {
         fs::create_dir(directory).unwrap();
-        fs::write(directory.join(".ftpsd-0"), "0").unwrap();
+        fs::write(
+            directory.join(".ftpsd-00000000000000000000000000000000"),
+            "0",
+        )
+        .unwrap();
     }
     let access = format!("\"full\"\nshare.logs = {{ path = {share:?} }}");
     let server = Server::start_with(TOP, &[(USER, &access)]);
@@ -260,11 +264,15 @@ fn where_is_looked() {
     fs::write(server.file("ftpsd-0"), "published").unwrap();
     let line = server.wait_for_log(&["partial-removed"]);
     let path = share.to_str().unwrap();
-    let expected = format!("notice: partial-removed root={path} path=/.ftpsd-0 bytes=1");
+    let expected = format!(
+        "notice: partial-removed root={path} path=/.ftpsd-00000000000000000000000000000000 bytes=1"
+    );
     assert_eq!(line, expected);
-    fs::write(server.file(".ftpsd-1"), "").unwrap();
-    removed(&server, ".ftpsd-1");
-    assert!(linked.join(".ftpsd-0").exists());
+    fs::write(server.file(".ftpsd-00000000000000000000000000000001"), "").unwrap();
+    removed(&server, ".ftpsd-00000000000000000000000000000001");
+    assert!(linked
+        .join(".ftpsd-00000000000000000000000000000000")
+        .exists());
     assert!(server.file("ftpsd-0").exists());
     assert_eq!(server.log().matches("partial-removed").count(), 2);
 }
@@ -277,7 +285,7 @@ fn file_systems_below_a_root() {
         mount -t tmpfs tmpfs $ROOT/card
         mount -t ramfs ramfs $ROOT/other
         mkdir $ROOT/card/below
-        for directory in card/below other; do echo > $ROOT/$directory/.ftpsd-0; done";
+        for directory in card/below other; do echo > $ROOT/$directory/.ftpsd-00000000000000000000000000000000; done";
     let server = Server::start_as(TOP, &[(USER, "\"full\"")], |command| {
         let config = PathBuf::from(command.get_args().last().unwrap());
         wrap(command, inside(script, &config.with_file_name("root")));
@@ -297,12 +305,15 @@ fn file_systems_below_a_root() {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         inotify::Reader::new(&watch, &mut buffer).next().is_ok()
     };
-    assert!(seen("other/.ftpsd-0"));
-    server.wait_for_log(&["partial-removed", "path=/card/below/.ftpsd-0 "]);
-    assert!(!seen("card/below/.ftpsd-0"));
-    fs::write(server.file(".ftpsd-1"), "").unwrap();
-    removed(&server, ".ftpsd-1");
-    assert!(seen("other/.ftpsd-0"));
+    assert!(seen("other/.ftpsd-00000000000000000000000000000000"));
+    server.wait_for_log(&[
+        "partial-removed",
+        "path=/card/below/.ftpsd-00000000000000000000000000000000 ",
+    ]);
+    assert!(!seen("card/below/.ftpsd-00000000000000000000000000000000"));
+    fs::write(server.file(".ftpsd-00000000000000000000000000000001"), "").unwrap();
+    removed(&server, ".ftpsd-00000000000000000000000000000001");
+    assert!(seen("other/.ftpsd-00000000000000000000000000000000"));
     assert_eq!(server.log().matches("partial-removed").count(), 2);
     assert!(!was_opened());
     fs::read_dir(&other).unwrap();
@@ -317,11 +328,13 @@ fn one_that_cannot_be_removed() {
     fs::create_dir(&folder).unwrap();
     fs::create_dir(server.file("closed")).unwrap();
     fs::set_permissions(server.file("closed"), Permissions::from_mode(0o0)).unwrap();
-    fs::write(folder.join(".ftpsd-0"), "0").unwrap();
+    fs::write(folder.join(".ftpsd-00000000000000000000000000000000"), "0").unwrap();
     fs::set_permissions(&folder, Permissions::from_mode(0o555)).unwrap();
     let line = server.wait_for_log(&["partial-not-removed"]);
     let first = Instant::now();
-    let (start, error) = line.split_once(" path=/folder/.ftpsd-0 ").unwrap();
+    let (start, error) = line
+        .split_once(" path=/folder/.ftpsd-00000000000000000000000000000000 ")
+        .unwrap();
     let root = server.root();
     let plain = root.to_str().unwrap();
     assert_eq!(start, format!("warning: partial-not-removed root={plain}"));
@@ -340,25 +353,27 @@ fn a_reload_counts_at_once() {
     let start = Instant::now();
     let server = Server::start("partial-age = \"3d\"");
     let config = server.certificate().with_file_name("ftpsd.toml");
-    fs::write(server.file(".ftpsd-0"), "0").unwrap();
+    fs::write(server.file(".ftpsd-00000000000000000000000000000000"), "0").unwrap();
     server.signal(Signal::HUP);
     server.wait_for_log(&["notice: reloaded"]);
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("\"3d\"", "\"1s\"")).unwrap();
     server.signal(Signal::HUP);
-    removed(&server, ".ftpsd-0");
+    removed(&server, ".ftpsd-00000000000000000000000000000000");
     assert!(start.elapsed() < FIRST_LOOK, "{:?}", start.elapsed());
     // And longer again: one that comes now stays, while SIGHUP has it looked at.
     fs::write(&config, text).unwrap();
     server.signal(Signal::HUP);
     server.wait_for_count("notice: reloaded", 3);
     let begin = Instant::now();
-    fs::write(server.file(".ftpsd-1"), "1").unwrap();
+    fs::write(server.file(".ftpsd-00000000000000000000000000000001"), "1").unwrap();
     while begin.elapsed() < AGE + AGE / 4 {
         server.signal(Signal::HUP);
         std::thread::sleep(AGE / 4);
     }
-    assert!(server.file(".ftpsd-1").exists());
+    assert!(server
+        .file(".ftpsd-00000000000000000000000000000001")
+        .exists());
 }
 
 /// A clock that jumps while a partial ages, and while the next one does.

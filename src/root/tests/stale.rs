@@ -75,30 +75,48 @@ impl Swept {
 fn a_partial_goes_when_it_is_old_enough_and_nothing_else() {
     let mut swept = Swept::new();
     fs::create_dir_all(swept.file("a/b")).unwrap();
-    for name in ["file", ".ftpsd", ".ftpsdx", "a/x.ftpsd-1", "a/b/file"] {
+    let others = [
+        ".ftpsd-notes",
+        "a/.FTPSD-00000000000000000000000000000004",
+        ".ftpsd-000000000000000000000000000000012",
+    ];
+    for name in ["file", ".ftpsd", ".ftpsdx", "a/x.ftpsd-1", "a/b/file"]
+        .into_iter()
+        .chain(others)
+    {
         swept.write(name, "stays");
     }
     fs::create_dir(swept.file(".ftpsd-directory")).unwrap();
-    swept.write(".ftpsd-directory/.ftpsd-6", "stays");
+    swept.write(
+        ".ftpsd-directory/.ftpsd-00000000000000000000000000000006",
+        "stays",
+    );
     symlink("file", swept.file(".ftpsd-link")).unwrap();
-    swept.write(".ftpsd-1", "1");
-    swept.write("a/.ftpsd-2", "22");
-    swept.write("a/b/.FTPSD-3", "");
+    swept.write(".ftpsd-00000000000000000000000000000001", "1");
+    swept.write("a/.ftpsd-00000000000000000000000000000002", "22");
+    swept.write("a/b/.ftpsd-00000000000000000000000000000003", "");
     assert_eq!(swept.sweep(), []);
     swept.later(AGE - SHORT);
     assert_eq!(swept.sweep(), []);
     // One that comes now has its time before it.
-    swept.write("a/.ftpsd-4", "4444");
+    swept.write("a/.ftpsd-00000000000000000000000000000004", "4444");
     swept.later(SHORT / 2);
     assert_eq!(swept.sweep(), []);
     swept.later(SHORT / 2);
-    let old = [("/.ftpsd-1", 1), ("/a/.ftpsd-2", 2), ("/a/b/.FTPSD-3", 0)];
+    let old = [
+        ("/.ftpsd-00000000000000000000000000000001", 1),
+        ("/a/.ftpsd-00000000000000000000000000000002", 2),
+        ("/a/b/.ftpsd-00000000000000000000000000000003", 0),
+    ];
     assert_eq!(
         swept.sweep(),
         old.map(|(path, size)| (path.to_owned(), size))
     );
     swept.later(AGE - SHORT / 2);
-    assert_eq!(swept.sweep(), [("/a/.ftpsd-4".to_owned(), 4)]);
+    assert_eq!(
+        swept.sweep(),
+        [("/a/.ftpsd-00000000000000000000000000000004".to_owned(), 4)]
+    );
     swept.later(AGE);
     assert_eq!(swept.sweep(), []);
     let left = [
@@ -106,9 +124,13 @@ fn a_partial_goes_when_it_is_old_enough_and_nothing_else() {
         ".ftpsd",
         ".ftpsdx",
         ".ftpsd-link",
-        ".ftpsd-directory/.ftpsd-6",
+        ".ftpsd-directory/.ftpsd-00000000000000000000000000000006",
     ];
-    for name in left.into_iter().chain(["a/x.ftpsd-1", "a/b/file"]) {
+    for name in left
+        .into_iter()
+        .chain(others)
+        .chain(["a/x.ftpsd-1", "a/b/file"])
+    {
         assert_eq!(fs::read(swept.file(name)).unwrap(), b"stays", "{name}");
     }
     assert!(swept.stale.seen.is_empty());
@@ -117,8 +139,8 @@ fn a_partial_goes_when_it_is_old_enough_and_nothing_else() {
 #[test]
 fn a_change_of_any_kind_begins_the_age_again() {
     let mut swept = Swept::new();
-    let partial = swept.file(".ftpsd-1");
-    swept.write(".ftpsd-1", "1234");
+    let partial = swept.file(".ftpsd-00000000000000000000000000000001");
+    swept.write(".ftpsd-00000000000000000000000000000001", "1234");
     swept.sweep();
     let open = |path: &Path| fs::File::options().write(true).open(path).unwrap();
     let changes: [&dyn Fn(&Path); 5] = [
@@ -158,13 +180,16 @@ fn a_change_of_any_kind_begins_the_age_again() {
         assert_eq!(swept.sweep(), [], "change {number}");
     }
     swept.later(SHORT);
-    assert_eq!(swept.sweep(), [("/.ftpsd-1".to_owned(), 6)]);
+    assert_eq!(
+        swept.sweep(),
+        [("/.ftpsd-00000000000000000000000000000001".to_owned(), 6)]
+    );
 }
 
 #[test]
 fn one_that_was_not_there_meanwhile_begins_again() {
     let mut swept = Swept::new();
-    swept.write(".ftpsd-1", "1");
+    swept.write(".ftpsd-00000000000000000000000000000001", "1");
     swept.sweep();
     swept.later(AGE);
     // As a medium that is away for a while.
@@ -229,22 +254,41 @@ fn an_upload_that_says_nothing_is_left_alone() {
 fn symbolic_links_are_not_followed() {
     let mut swept = Swept::new();
     let outside = TempDir::new().unwrap();
-    fs::write(outside.path().join(".ftpsd-1"), "1").unwrap();
+    fs::write(
+        outside
+            .path()
+            .join(".ftpsd-00000000000000000000000000000001"),
+        "1",
+    )
+    .unwrap();
     symlink(outside.path(), swept.file("link")).unwrap();
     symlink(".", swept.file("loop")).unwrap();
-    swept.write(".ftpsd-2", "2");
+    swept.write(".ftpsd-00000000000000000000000000000002", "2");
     swept.sweep();
     swept.later(AGE);
-    assert_eq!(swept.sweep(), [("/.ftpsd-2".to_owned(), 1)]);
-    assert!(outside.path().join(".ftpsd-1").exists());
+    assert_eq!(
+        swept.sweep(),
+        [("/.ftpsd-00000000000000000000000000000002".to_owned(), 1)]
+    );
+    assert!(outside
+        .path()
+        .join(".ftpsd-00000000000000000000000000000001")
+        .exists());
     // The root's own pathname may have them, as at login.
     let root = outside.path().join("root");
     symlink(swept.place.path(), &root).unwrap();
-    swept.write(".ftpsd-3", "3");
+    swept.write(".ftpsd-00000000000000000000000000000003", "3");
     swept.sweep_all(std::slice::from_ref(&root));
     swept.later(AGE);
     let removed = swept.sweep_all(std::slice::from_ref(&root));
-    assert_eq!(removed, [(root, "/.ftpsd-3".to_owned(), 1)]);
+    assert_eq!(
+        removed,
+        [(
+            root,
+            "/.ftpsd-00000000000000000000000000000003".to_owned(),
+            1
+        )]
+    );
 }
 
 #[test]
@@ -254,7 +298,10 @@ fn what_lies_too_deep_stays() {
     for level in 0..40 {
         fs::create_dir_all(swept.file("").join(&deep)).unwrap();
         fs::write(
-            swept.file("").join(&deep).join(format!(".ftpsd-{level}")),
+            swept
+                .file("")
+                .join(&deep)
+                .join(format!(".ftpsd-{level:032x}")),
             "",
         )
         .unwrap();
@@ -292,7 +339,7 @@ fn what_lies_too_deep_stays() {
 fn many_are_remembered_but_not_all() {
     let mut swept = Swept::new();
     for number in 0..1100 {
-        swept.write(&format!(".ftpsd-{number}"), "");
+        swept.write(&format!(".ftpsd-{number:032x}"), "");
     }
     swept.sweep();
     assert_eq!(swept.stale.seen.len(), 1024);
@@ -307,14 +354,21 @@ fn many_are_remembered_but_not_all() {
 fn two_roots_one_in_the_other() {
     let mut swept = Swept::new();
     fs::create_dir(swept.file("inner")).unwrap();
-    swept.write("inner/.ftpsd-1", "1");
+    swept.write("inner/.ftpsd-00000000000000000000000000000001", "1");
     let outer = swept.place.path().to_owned();
     let roots = [outer.clone(), outer.join("inner")];
     swept.sweep_all(&roots);
     assert_eq!(swept.stale.seen.len(), 1);
     swept.later(AGE);
     let removed = swept.sweep_all(&roots);
-    assert_eq!(removed, [(outer, "/inner/.ftpsd-1".to_owned(), 1)]);
+    assert_eq!(
+        removed,
+        [(
+            outer,
+            "/inner/.ftpsd-00000000000000000000000000000001".to_owned(),
+            1
+        )]
+    );
 }
 
 #[test]
@@ -323,7 +377,7 @@ fn it_ends_when_it_is_told_to() {
     for number in 0..50 {
         fs::create_dir(swept.file(&number.to_string())).unwrap();
     }
-    swept.write(".ftpsd-1", "1");
+    swept.write(".ftpsd-00000000000000000000000000000001", "1");
     swept.sweep();
     swept.later(AGE);
     let asked = Cell::new(0);

@@ -295,3 +295,84 @@ fn a_link_is_replaced_not_written_through() {
         assert!(!place.path().join("root/a/absolute").is_symlink());
     }
 }
+
+/// Only what the server made goes with a directory.
+#[test]
+fn what_somebody_else_named_so_is_not_removed() {
+    for (place, root) in tree_twice() {
+        root.make_directory(&path("d")).unwrap();
+        broken(&root, "d/x", "part");
+        let notes = place.path().join("root/d/.ftpsd-notes");
+        fs::write(&notes, "notes").unwrap();
+        let refused = root.remove_directory(&path("d")).unwrap_err();
+        assert_eq!(refused.kind, FileErrorKind::NotEmpty);
+        assert_eq!(root.examine(&path("d/x")).unwrap().size, 3);
+        fs::remove_file(notes).unwrap();
+        root.remove_directory(&path("d")).unwrap();
+    }
+}
+
+/// What is no regular file in place of a partial is neither opened nor published.
+#[test]
+fn a_special_file_is_no_partial() {
+    for durable in [true, false] {
+        for (place, root) in tree_twice() {
+            let root = Root {
+                storage: Storage {
+                    durable,
+                    ..root.storage
+                },
+                ..root
+            };
+            let at = |name: &str| place.path().join("root").join(name);
+            let own = at(std::str::from_utf8(&root.partial(b"new")).unwrap());
+            rustix::fs::mknodat(rustix::fs::CWD, &own, FileType::Fifo, Mode::RWXU, 0).unwrap();
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+            let reader = rustix::fs::open(&own, flags, Mode::empty()).unwrap();
+            let missing = root.examine(&path("new")).unwrap_err().kind;
+            assert_eq!(missing, FileErrorKind::NotFound);
+            assert_eq!(put(&root, "new", Some(1), "x"), Err(FileErrorKind::Denied));
+            assert_eq!(put(&root, "new", Some(0), "text"), Ok(Origin::New));
+            assert_eq!(rustix::io::read(&reader, &mut [0; 8]), Ok(0));
+            assert_eq!(fs::read(at("new")).unwrap(), b"text");
+        }
+    }
+}
+
+/// Whoever may only put new files in does not learn by REST how long others are.
+#[test]
+fn an_offset_does_not_tell_the_size() {
+    for (_place, root) in tree_twice() {
+        let request = |offset| StoreRequest {
+            offset: Some(offset),
+            new: true,
+            overwrite: false,
+            append: false,
+        };
+        for offset in [0, 1, 9, 10, 11, u64::MAX] {
+            let refused = root.store(&path("file"), request(offset)).unwrap_err();
+            assert_eq!(refused.kind, FileErrorKind::Exists, "{offset}");
+        }
+    }
+}
+
+/// RNTO replaces files; to remove anything else takes the right to delete.
+#[test]
+fn a_rename_replaces_no_directory_and_no_fifo() {
+    for (place, root) in tree_twice() {
+        let at = |name: &str| place.path().join("root").join(name);
+        for name in ["one", "other"] {
+            root.make_directory(&path(name)).unwrap();
+        }
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), FileType::Fifo, Mode::RWXU, 0).unwrap();
+        put(&root, "x", Some(0), "x").unwrap();
+        for (from, to) in [("one", "other"), ("x", "fifo")] {
+            let refused = root.rename(&path(from), &path(to), true).unwrap_err();
+            assert_eq!(refused.kind, FileErrorKind::Exists, "{to}");
+            assert!(at(from).exists() && at(to).exists());
+        }
+        root.rename(&path("one"), &path("one"), true).unwrap();
+        root.rename(&path("x"), &path("file"), true).unwrap();
+        assert_eq!(content(&root, "file"), Ok("x".into()));
+    }
+}

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::super::{entry, from_errno, stat, TAG};
+use super::super::{entry, from_errno, stat};
 use super::publication::Publication;
 use super::{announced_length, Identity, Opened, Origin, Place, Upload};
 use crate::config::storage::Storage;
@@ -146,10 +146,13 @@ impl Upload {
             Some(0) => request.overwrite,
             Some(_) => request.overwrite || (request.append && at_end),
         };
-        let refused = if request.offset > Some(published.size) {
-            Some(FileErrorKind::BeyondEnd)
-        } else if published.kind != Kind::File {
+        let refused = if published.kind != Kind::File {
             Some(FileErrorKind::NotAFile)
+        } else if !request.overwrite && !request.append && !allowed {
+            // Whatever the offset, or the replies would tell the size to whoever may not see it.
+            Some(FileErrorKind::Exists)
+        } else if request.offset > Some(published.size) {
+            Some(FileErrorKind::BeyondEnd)
         } else {
             (!allowed).then_some(FileErrorKind::Exists)
         };
@@ -285,10 +288,14 @@ fn open_or_make(
     }
     let mode = Mode::from_raw_mode(make.unwrap_or(0));
     for _ in 0..MOST_TRIES {
+        is_regular_or_missing(directory, name)?;
         let handle = rustix::fs::openat(directory, name, flags, mode)?;
         let Some(own) = lock(directory, name, &handle)? else {
             continue;
         };
+        if entry(&own).kind != Kind::File {
+            return Err(Errno::ACCESS);
+        }
         if entry(&own).links <= 1 {
             return Ok((handle, own));
         }
@@ -299,7 +306,19 @@ fn open_or_make(
     Err(Errno::AGAIN)
 }
 
-fn random_tag() -> Result<[u8; TAG], FileError> {
+/// EACCES for a device, a FIFO or the like in place of a partial, as for what another account left
+/// there: opening it can have effects, and this server did not make it.
+fn is_regular_or_missing(directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) if FileType::from_raw_mode(there.st_mode) != FileType::RegularFile => {
+            Err(Errno::ACCESS)
+        }
+        Ok(_) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn random_tag() -> Result<[u8; path::TAG], FileError> {
     let random = ring::rand::SystemRandom::new();
     ring::rand::generate(&random)
         .map(ring::rand::Random::expose)
