@@ -13,9 +13,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, Stat};
-use rustix::io::Errno;
+use rustix::io::{retry_on_intr, Errno};
 
-use super::{entry, from_errno, sync};
+use super::{entry, from_errno, statat, sync};
 use crate::config::storage::Storage;
 use crate::proto::outcome::{FileError, FileErrorKind};
 
@@ -132,7 +132,7 @@ impl Opened {
         }
         if position > 0 {
             let start = rustix::fs::SeekFrom::Start(position);
-            rustix::fs::seek(&upload.file, start).map_err(from_errno)?;
+            retry_on_intr(|| rustix::fs::seek(&upload.file, start)).map_err(from_errno)?;
         }
         Ok(upload)
     }
@@ -169,8 +169,8 @@ impl Upload {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.room.take(length, &self.file)?;
         while !bytes.is_empty() {
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(&self.file, bytes))
-                .map_err(from_errno)?;
+            let written =
+                retry_on_intr(|| rustix::io::write(&self.file, bytes)).map_err(from_errno)?;
             if written == 0 {
                 return Err(from_errno(Errno::IO));
             }
@@ -203,22 +203,19 @@ impl Upload {
         };
         match &self.place {
             Place::Partial(publication) => {
-                if !self.has(&publication.partial) {
-                    // Removed or renamed meanwhile, perhaps replaced by another upload's.
-                    return Err(from_errno(Errno::NOENT));
-                }
+                // Else it was removed or renamed meanwhile, perhaps replaced by another upload's.
+                self.demand_name(&publication.partial)?;
                 publication.rename(&self.directory).map_err(from_errno)?;
                 if let Some(mode) = publication.last_mode {
                     // Not before, or a partial that stays could not be opened any more. It takes
                     // nothing away from anybody but this account.
-                    let _ = rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
+                    let mode = Mode::from_raw_mode(mode);
+                    let _ = retry_on_intr(|| rustix::fs::fchmod(&self.file, mode));
                 }
             }
-            // Removed or replaced meanwhile: what came is nowhere.
-            Place::Published { name, .. } if !self.has(name) => {
-                return Err(from_errno(Errno::NOENT));
-            }
-            Place::Published { .. } | Place::Done => {}
+            // Else it was removed or replaced meanwhile: what came is nowhere.
+            Place::Published { name, .. } => self.demand_name(name)?,
+            Place::Done => {}
         }
         let renamed = matches!(self.place, Place::Partial(_));
         self.place = Place::Done;
@@ -235,7 +232,7 @@ impl Upload {
     /// before, for a client whose data connection does not come may want it still.
     fn begin(&mut self) -> Result<(), FileError> {
         if !self.begun {
-            rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.position))
+            retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.position))
                 .map_err(from_errno)?;
             self.begun = true;
         }
@@ -252,9 +249,18 @@ impl Upload {
     }
 
     /// Whether `name` still means this upload's file.
-    fn has(&self, name: &[u8]) -> bool {
-        let named = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        named.is_ok_and(|named| Identity::of(&named) == self.own)
+    fn has(&self, name: &[u8]) -> Result<bool, Errno> {
+        match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok(Identity::of(&named) == self.own),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Fails unless `name` still means this upload's file.
+    fn demand_name(&self, name: &[u8]) -> Result<(), FileError> {
+        let has = self.has(name).map_err(from_errno)?;
+        has.then_some(()).ok_or_else(|| from_errno(Errno::NOENT))
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
@@ -277,8 +283,7 @@ impl Upload {
     /// The kernel reports once that it could not write, and then takes the pages for written: a
     /// resume that builds on them would end in a 226 for a file with holes.
     fn forget_unsynced(&mut self) {
-        let cut =
-            rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.synced)).is_ok();
+        let cut = retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.synced)).is_ok();
         if cut {
             self.position = self.synced;
         } else if let Place::Partial(publication) = &mut self.place {
@@ -321,8 +326,10 @@ impl Drop for Upload {
             Place::Done => None,
         };
         if let Some(name) = useless {
-            if self.has(name) {
-                let _ = rustix::fs::unlinkat(&self.directory, &name[..], AtFlags::empty());
+            if self.has(name) == Ok(true) {
+                let _ = retry_on_intr(|| {
+                    rustix::fs::unlinkat(&self.directory, &name[..], AtFlags::empty())
+                });
             }
         }
     }
@@ -369,7 +376,7 @@ fn change_mode(file: &File, now: Mode, wanted: u32) -> Result<(), FileError> {
     if now == wanted {
         return Ok(());
     }
-    match rustix::fs::fchmod(file, wanted) {
+    match retry_on_intr(|| rustix::fs::fchmod(file, wanted)) {
         Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         Err(errno) => Err(from_errno(errno)),
     }

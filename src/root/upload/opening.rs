@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{retry_on_intr, Errno};
 
-use super::super::{entry, from_errno, stat, TAG};
+use super::super::{entry, from_errno, openat, stat, statat, TAG};
 use super::publication::Publication;
 use super::{announced_length, Identity, Opened, Origin, Place, Upload};
 use crate::config::storage::Storage;
@@ -30,7 +30,7 @@ impl Upload {
         storage: Storage,
     ) -> Result<Upload, FileError> {
         let from_start = request.offset == Some(0);
-        let published = match rustix::fs::statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
+        let published = match statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => Some(stat),
                 // A link is replaced, never written through.
@@ -199,11 +199,11 @@ fn open_published(
     let flags =
         OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     for _ in 0..MOST_TRIES {
-        let opened = rustix::fs::openat(directory, name, flags, Mode::empty());
+        let opened = openat(directory, name, flags, Mode::empty());
         let (handle, made) = match (opened, make) {
             (Err(Errno::NOENT), Some(mode)) => {
                 let flags = flags | OFlags::CREATE | OFlags::EXCL;
-                match rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(mode)) {
+                match openat(directory, name, flags, Mode::from_raw_mode(mode)) {
                     Err(Errno::EXIST) => continue,
                     other => (other.map_err(from_errno)?, true),
                 }
@@ -223,9 +223,9 @@ fn open_published(
 /// is; `None` when it has the name no more: between open and lock its holder may have published
 /// or removed it.
 fn lock(directory: &OwnedFd, name: &[u8], handle: &OwnedFd) -> Result<Option<Stat>, Errno> {
-    rustix::fs::flock(handle, FlockOperation::NonBlockingLockExclusive)?;
+    retry_on_intr(|| rustix::fs::flock(handle, FlockOperation::NonBlockingLockExclusive))?;
     let own = stat(handle)?;
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(named) => Ok((Identity::of(&named) == Identity::of(&own)).then_some(own)),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
@@ -234,7 +234,7 @@ fn lock(directory: &OwnedFd, name: &[u8], handle: &OwnedFd) -> Result<Option<Sta
 
 /// Whether there is a partial, be it that an upload writes to it.
 fn is_there(directory: &OwnedFd, partial: &[u8]) -> Result<bool, FileError> {
-    match rustix::fs::statat(directory, partial, AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(directory, partial, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(from_errno(errno)),
@@ -278,7 +278,7 @@ fn open_or_make(
     }
     let mode = Mode::from_raw_mode(make.unwrap_or(0));
     for _ in 0..MOST_TRIES {
-        let handle = rustix::fs::openat(directory, name, flags, mode)?;
+        let handle = openat(directory, name, flags, mode)?;
         let Some(own) = lock(directory, name, &handle)? else {
             continue;
         };
