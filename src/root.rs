@@ -126,6 +126,7 @@ impl Root {
                 let partial = entry(&stat);
                 Ok(Entry {
                     size: announced_length(partial.size),
+                    unfinished: true,
                     ..partial
                 })
             }
@@ -451,6 +452,7 @@ fn entry(stat: &Stat) -> Entry {
             reason = "it is narrower than u64 on some targets"
         )]
         links: stat.st_nlink.into(),
+        unfinished: false,
     }
 }
 

@@ -347,6 +347,7 @@ mod tests {
             path: path.clone(),
             request: StoreRequest {
                 offset: None,
+                told: None,
                 new: true,
                 overwrite: true,
                 append: true,

@@ -19,6 +19,7 @@ const BOTH: [Resolver; 2] = [
 ];
 const STORE: StoreRequest = StoreRequest {
     offset: Some(0),
+    told: None,
     new: true,
     overwrite: true,
     append: true,

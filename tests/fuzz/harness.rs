@@ -385,6 +385,7 @@ fn file_outcome(line: &[u8]) -> Result<FileAnswer, FileError> {
                 .fold(0, |time, &byte| i64::rotate_left(time, 9) ^ i64::from(byte)),
             mode: 0o644,
             links: 1,
+            unfinished: line.len() > 9,
         })),
         _ => Ok(FileAnswer::Done),
     }
@@ -722,6 +723,7 @@ impl Run {
             } => {
                 let StoreRequest {
                     offset,
+                    told,
                     new,
                     overwrite,
                     append,
@@ -740,6 +742,7 @@ impl Run {
                 assert_eq!(*append, rights.allow(Right::Append));
                 assert_eq!(*allocated, self.cause.allocated);
                 assert!(offset.is_none_or(|offset| offset == restart));
+                assert!(told.is_none() || offset.is_none());
                 assert_eq!(offset.is_none(), verb(&self.cause.line) == b"APPE");
                 assert!(!*ascii || offset.unwrap_or(0) == 0 && self.policy.ascii);
             }

@@ -24,6 +24,8 @@ pub struct Authenticated {
     pub(super) directory: VirtualPath,
     pub(super) representation: Type,
     pub(super) prefix: Prefix,
+    /// The unfinished upload that the client has asked about last, and how long it was said to be.
+    pub(super) told: Option<(VirtualPath, u64)>,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) extended_only: bool,
 }
@@ -69,6 +71,7 @@ impl Authenticated {
             directory: VirtualPath::root(),
             representation: Type::default(),
             prefix: Prefix::None,
+            told: None,
             endpoint: None,
             extended_only: false,
         }
@@ -322,9 +325,15 @@ impl Authenticated {
                 return Err(FileError::new(FileErrorKind::NotAFile).reply_to_name());
             }
             let restart = session.restart_offset(&prefix)?;
+            let told = session
+                .told
+                .as_ref()
+                .filter(|(told, _)| append && *told == path);
+            let told = told.map(|(_, length)| *length);
             Ok(TransferTask::Store {
                 path,
                 request: StoreRequest {
+                    told,
                     // RFC 3659 section 5.4: REST before STOR; APPE has its own place, the end.
                     offset: if append { None } else { Some(restart) },
                     new: rights.allow(Right::Write),

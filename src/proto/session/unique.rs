@@ -38,6 +38,7 @@ impl Unique {
             // Never over something else, whatever the rights.
             request: StoreRequest {
                 offset: Some(0),
+                told: None,
                 new: true,
                 overwrite: false,
                 append: false,

@@ -362,7 +362,35 @@ impl FileWork {
         (Session::Authenticated(self.session), reply)
     }
 
+    /// What the client learns of an unfinished upload is where it will go on.
+    fn remember_told(&mut self, answer: FileAnswer) {
+        match (&self.task, answer) {
+            (
+                FileTask::Examine {
+                    path,
+                    purpose: Examine::Size | Examine::Facts,
+                },
+                FileAnswer::Entry(entry),
+            ) => self.session.told = entry.unfinished.then(|| (path.clone(), entry.size)),
+            (
+                FileTask::Delete(_) | FileTask::RemoveDirectory(_) | FileTask::Rename { .. },
+                FileAnswer::Done,
+            ) => self.session.told = None,
+            (
+                FileTask::ChangeDirectory(_)
+                | FileTask::MakeDirectory(_)
+                | FileTask::RemoveDirectory(_)
+                | FileTask::Delete(_)
+                | FileTask::Rename { .. }
+                | FileTask::SetModified { .. }
+                | FileTask::Examine { .. },
+                FileAnswer::Done | FileAnswer::Entry(_),
+            ) => {}
+        }
+    }
+
     fn success(&mut self, answer: FileAnswer) -> Reply {
+        self.remember_told(answer);
         match (&self.task, answer) {
             // RFC 959 section 4.1.1 has CDUP answer as CWD does, section 5.4 contradicts it.
             (FileTask::ChangeDirectory(path), _) => {

@@ -50,6 +50,9 @@ impl Upload {
             Some(_) if from_start && !request.overwrite => {
                 return Err(FileError::new(FileErrorKind::Exists))
             }
+            // Since the client asked it was published, perhaps by what this client had sent before:
+            // the rest does not belong behind it.
+            Some(_) if request.told.is_some() => return Err(FileError::new(FileErrorKind::Busy)),
             Some(_) if !from_start => {
                 // A client that was cut off while it replaced this file, and takes SIZE of the
                 // old one for how far it came, would make one file of the two. Whoever may not
@@ -64,7 +67,8 @@ impl Upload {
         }
         if !storage.atomic {
             // One that was begun while uploads were atomic still goes on.
-            let unfinished = !from_start && is_there(&directory, &partial)?;
+            let unfinished =
+                !from_start && (request.told.is_some() || is_there(&directory, &partial)?);
             if from_start || (request.offset.is_none() && !unfinished) {
                 return Upload::in_place(directory, name, partial, request, storage);
             }
@@ -80,7 +84,8 @@ impl Upload {
             last_mode: None,
         };
         let mode = wanted_mode(storage, published.as_ref());
-        Upload::in_partial(directory, publication, request.offset, mode, storage)
+        let offset = request.offset.or(request.told);
+        Upload::in_partial(directory, publication, offset, mode, storage)
     }
 
     /// Into the partial, from `offset` or from its end; in the end it has the mode `wanted`.
