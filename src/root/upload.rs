@@ -283,12 +283,22 @@ impl Upload {
     /// The kernel reports once that it could not write, and then takes the pages for written: a
     /// resume that builds on them would end in a 226 for a file with holes.
     fn forget_unsynced(&mut self) {
+        if matches!(self.place, Place::Published { .. }) && self.others_have_added() {
+            // What they have added is not this upload's to cut.
+            return;
+        }
         let cut = retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.synced)).is_ok();
         if cut {
             self.position = self.synced;
         } else if let Place::Partial(publication) = &mut self.place {
             publication.fleeting = true;
         }
+    }
+
+    /// Whether programs on the device have written to the end of the file.
+    fn others_have_added(&self) -> bool {
+        let now = retry_on_intr(|| rustix::fs::fstat(&self.file));
+        now.is_ok_and(|now| entry(&now).size > self.position)
     }
 
     /// With the first sync of the data, so that the partial of a large upload survives a power

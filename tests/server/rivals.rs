@@ -1,6 +1,7 @@
 //! Two clients on one name: each upload whole or absent, and the last to finish wins.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
@@ -191,6 +192,30 @@ fn the_rest_goes_where_the_client_was_told() {
             client.passive();
             client.expect("APPE name", 554);
             nothing_is_left(&server);
+        }
+    }
+}
+
+/// Programs on the device know nothing of the server's locks.
+#[test]
+fn what_the_device_appends_meanwhile_stays() {
+    for top in ["", "atomic = false"] {
+        let server = Server::start(top);
+        for version in VERSIONS {
+            fs::write(server.file("log"), b"old ").unwrap();
+            let mut client = Client::ready(&server, version);
+            let mut data = client.start_transfer("APPE log");
+            let mut log = fs::File::options()
+                .append(true)
+                .open(server.file("log"))
+                .unwrap();
+            log.write_all(b"of the device ").unwrap();
+            data.send(b"new");
+            data.close();
+            client.expect_reply(226);
+            log.write_all(b" more").unwrap();
+            let whole = fs::read(server.file("log")).unwrap();
+            assert_eq!(whole, b"old of the device new more", "{top}");
         }
     }
 }

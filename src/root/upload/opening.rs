@@ -135,7 +135,8 @@ impl Upload {
     ) -> Result<Upload, FileError> {
         let makes = request.new && !storage.atomic && request.offset.is_none_or(|from| from == 0);
         let make = makes.then(|| storage.file_mode.unwrap_or(0o666));
-        let (handle, own, made) = open_published(&directory, &name, make)?;
+        let (handle, own, made) =
+            open_published(&directory, &name, make, request.offset.is_none())?;
         let published = entry(&own);
         let at_end = request.offset.is_none_or(|offset| offset == published.size);
         let allowed = match request.offset {
@@ -195,14 +196,19 @@ impl Origin {
 }
 
 /// Opens the published file and locks it, or makes it with this mode; tells what it is and whether
-/// it was made.
+/// it was made. With `append` what comes goes to its end, wherever programs on the device, which
+/// know no such lock, have moved that meanwhile.
 fn open_published(
     directory: &OwnedFd,
     name: &[u8],
     make: Option<u32>,
+    append: bool,
 ) -> Result<(OwnedFd, Stat, bool), FileError> {
-    let flags =
+    let mut flags =
         OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if append {
+        flags |= OFlags::APPEND;
+    }
     for _ in 0..MOST_TRIES {
         let opened = openat(directory, name, flags, Mode::empty());
         let (handle, made) = match (opened, make) {
