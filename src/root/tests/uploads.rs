@@ -49,6 +49,32 @@ fn a_broken_upload_is_resumed() {
 }
 
 #[test]
+fn a_fifo_is_no_partial() {
+    for durable in [true, false] {
+        let storage = Storage {
+            durable,
+            ..Storage::default()
+        };
+        let place = tempfile::tempdir().unwrap();
+        let root = Root::open(place.path(), "alice", storage).unwrap();
+        broken(&root, "new", "ab");
+        let entry = fs::read_dir(place.path()).unwrap().next().unwrap();
+        let partial = entry.unwrap().path();
+        fs::remove_file(&partial).unwrap();
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &partial, FileType::Fifo, mode, 0).unwrap();
+        // Without a reader it could not be opened for writing.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let _reader = rustix::fs::open(&partial, flags, Mode::empty()).unwrap();
+        for offset in [None, Some(0), Some(1)] {
+            let stored = put(&root, "new", offset, "content");
+            assert_eq!(stored, Err(FileErrorKind::NotAFile), "{offset:?}");
+        }
+        assert!(!place.path().join("new").exists());
+    }
+}
+
+#[test]
 fn a_partial_is_its_owners() {
     let (place, [root, _]) = tree();
     broken(&root, "new", "ab");

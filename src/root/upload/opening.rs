@@ -293,6 +293,10 @@ fn open_or_make(
         let Some(own) = lock(directory, name, &handle)? else {
             continue;
         };
+        if entry(&own).kind != Kind::File {
+            // Put there by a program on the device: a FIFO would take it all and keep nothing.
+            return Err(Errno::ISDIR);
+        }
         if entry(&own).links <= 1 {
             return Ok((handle, own));
         }
