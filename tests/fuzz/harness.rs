@@ -742,7 +742,7 @@ impl Run {
                 assert_eq!(*append, rights.allow(Right::Append));
                 assert_eq!(*allocated, self.cause.allocated);
                 assert!(offset.is_none_or(|offset| offset == restart));
-                assert!(told.is_none() || offset.is_none());
+                assert!(told.is_none() || *offset != Some(0));
                 assert_eq!(offset.is_none(), verb(&self.cause.line) == b"APPE");
                 assert!(!*ascii || offset.unwrap_or(0) == 0 && self.policy.ascii);
             }

@@ -180,6 +180,10 @@ fn the_rest_goes_where_the_client_was_told() {
             one.finish(226);
             client.passive();
             client.expect("APPE name", 450);
+            // Nor is anything of it cut off.
+            client.expect(format!("REST {half}"), 350);
+            client.passive();
+            client.expect("STOR name", 450);
             assert!(fs::read(server.file("name")).unwrap() == bytes, "{ask}");
             client.command(ask);
             client.store("APPE name", b"!");

@@ -325,10 +325,9 @@ impl Authenticated {
                 return Err(FileError::new(FileErrorKind::NotAFile).reply_to_name());
             }
             let restart = session.restart_offset(&prefix)?;
-            let told = session
-                .told
-                .as_ref()
-                .filter(|(told, _)| append && *told == path);
+            let goes_on = append || restart > 0;
+            let told = session.told.as_ref();
+            let told = told.filter(|(told, _)| goes_on && *told == path);
             let told = told.map(|(_, length)| *length);
             Ok(TransferTask::Store {
                 path,

@@ -26,8 +26,8 @@ pub struct Transfer {
 pub struct StoreRequest {
     /// Byte to start at; `None` is the end of what is there (APPE).
     pub offset: Option<u64>,
-    /// APPE: how long the unfinished upload was when the client asked. What it sends goes there, and
-    /// nowhere else, whatever has come or been published since.
+    /// How long the unfinished upload was when the client asked, which now goes on with it. Without
+    /// REST it goes on there, and in any case with nothing that has been published since.
     pub told: Option<u64>,
     /// A new file may be made.
     pub new: bool,

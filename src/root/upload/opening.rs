@@ -51,7 +51,7 @@ impl Upload {
                 return Err(FileError::new(FileErrorKind::Exists))
             }
             // Since the client asked it was published, perhaps by what this client had sent before:
-            // the rest does not belong behind it.
+            // the rest does not belong into it.
             Some(_) if request.told.is_some() => return Err(FileError::new(FileErrorKind::Busy)),
             Some(_) if !from_start => {
                 // A client that was cut off while it replaced this file, and takes SIZE of the
