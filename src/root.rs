@@ -16,14 +16,15 @@ mod upload;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
 };
-use rustix::io::Errno;
+use rustix::io::{retry_on_intr, Errno};
+use rustix::path::Arg;
 
 use crate::config::storage::Storage;
 use crate::proto::listing::{Entry, Kind};
@@ -104,7 +105,7 @@ impl Root {
     pub fn enter(&self, path: &VirtualPath) -> Result<(), FileError> {
         let directory = self.directory(path)?;
         // Search permission shows only when something inside is looked up.
-        rustix::fs::statat(&directory, c".", AtFlags::empty()).map_err(from_errno)?;
+        statat(&directory, c".", AtFlags::empty()).map_err(from_errno)?;
         Ok(())
     }
 
@@ -117,9 +118,8 @@ impl Root {
             Ok(handle) => stat(&handle).map(|stat| entry(&stat)).map_err(from_errno),
             Err(Errno::NOENT) => {
                 let (parent, name) = self.parent(path)?;
-                let stat =
-                    rustix::fs::statat(&parent, self.partial(&name), AtFlags::SYMLINK_NOFOLLOW)
-                        .map_err(from_errno)?;
+                let stat = statat(&parent, &self.partial(&name)[..], AtFlags::SYMLINK_NOFOLLOW)
+                    .map_err(from_errno)?;
                 if entry(&stat).kind != Kind::File {
                     return Err(from_errno(Errno::NOENT));
                 }
@@ -224,7 +224,7 @@ impl Root {
                 let (partial, to_partial) = (self.partial(&from_name), self.partial(&to_name));
                 let _lock = open_partial(&from_parent, &partial).map_err(from_errno)?;
                 // Beside a published file a partial has no name.
-                match rustix::fs::statat(&to_parent, &to_name[..], AtFlags::SYMLINK_NOFOLLOW) {
+                match statat(&to_parent, &to_name[..], AtFlags::SYMLINK_NOFOLLOW) {
                     Ok(_) => return Err(FileError::new(FileErrorKind::Exists)),
                     Err(Errno::NOENT) => {}
                     Err(errno) => return Err(from_errno(errno)),
@@ -257,14 +257,15 @@ impl Root {
         // NONBLOCK and NOCTTY in case the name was swapped for a special file since.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let handle = place.open(flags).map_err(from_errno)?;
-        let opened = rustix::fs::fstat(&handle).map_err(from_errno)?;
+        let opened = retry_on_intr(|| rustix::fs::fstat(&handle)).map_err(from_errno)?;
         if entry(&opened).kind != Kind::File {
             return Err(FileError::new(FileErrorKind::NotAFile));
         }
         if offset > entry(&opened).size {
             return Err(FileError::new(FileErrorKind::BeyondEnd));
         }
-        rustix::fs::seek(&handle, rustix::fs::SeekFrom::Start(offset)).map_err(from_errno)?;
+        let start = rustix::fs::SeekFrom::Start(offset);
+        retry_on_intr(|| rustix::fs::seek(&handle, start)).map_err(from_errno)?;
         Ok(Reading {
             file: File::from(handle),
         })
@@ -343,7 +344,7 @@ impl Reading {
     /// # Errors
     /// What read(2) reports, but never EINTR.
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
-        rustix::io::retry_on_intr(|| rustix::io::read(&self.file, &mut *buffer)).map_err(from_errno)
+        retry_on_intr(|| rustix::io::read(&self.file, &mut *buffer)).map_err(from_errno)
     }
 }
 
@@ -373,7 +374,7 @@ fn set_modified_of_open(
         Err(Errno::ACCESS) => open(OFlags::WRONLY | harmless)?,
         other => other?,
     };
-    let opened = rustix::fs::fstat(&handle)?;
+    let opened = retry_on_intr(|| rustix::fs::fstat(&handle))?;
     if opened.st_ino != seen.st_ino || opened.st_dev != seen.st_dev {
         return Err(Errno::AGAIN);
     }
@@ -393,13 +394,11 @@ fn rename(
         return rustix::fs::renameat(from, from_name, to, to_name);
     }
     match rustix::fs::renameat_with(from, from_name, to, to_name, RenameFlags::NOREPLACE) {
-        Err(Errno::NOSYS | Errno::INVAL) => {
-            match rustix::fs::statat(to, to_name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(_) => Err(Errno::EXIST),
-                Err(Errno::NOENT) => rustix::fs::renameat(from, from_name, to, to_name),
-                Err(errno) => Err(errno),
-            }
-        }
+        Err(Errno::NOSYS | Errno::INVAL) => match statat(to, to_name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(Errno::EXIST),
+            Err(Errno::NOENT) => rustix::fs::renameat(from, from_name, to, to_name),
+            Err(errno) => Err(errno),
+        },
         other => other,
     }
 }
@@ -407,8 +406,7 @@ fn rename(
 /// Whether what has the new name is a file or a link, which are replaced, or what is renamed
 /// itself. An empty directory or a FIFO would go too, and that is deleting.
 fn may_be_replaced(from: &OwnedFd, from_name: &[u8], to: &OwnedFd, to_name: &[u8]) -> bool {
-    let look =
-        |directory, name: &[u8]| rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+    let look = |directory, name: &[u8]| statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
     match look(to, to_name) {
         Ok(there) => match FileType::from_raw_mode(there.st_mode) {
             FileType::RegularFile | FileType::Symlink => true,
@@ -424,9 +422,24 @@ fn may_be_replaced(from: &OwnedFd, from_name: &[u8], to: &OwnedFd, to_name: &[u8
     }
 }
 
+/// openat(2), made again when a signal interrupts it: FUSE and NFS let that happen.
+fn openat(
+    directory: impl AsFd,
+    name: impl Arg + Copy,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    retry_on_intr(|| rustix::fs::openat(&directory, name, flags, mode))
+}
+
+/// fstatat(2), made again in the same way.
+fn statat(directory: impl AsFd, name: impl Arg + Copy, flags: AtFlags) -> Result<Stat, Errno> {
+    retry_on_intr(|| rustix::fs::statat(&directory, name, flags))
+}
+
 /// fstat(2) that also takes an O_PATH handle on kernels before 3.6.
 fn stat(handle: &OwnedFd) -> Result<Stat, Errno> {
-    rustix::fs::statat(handle, c"", AtFlags::EMPTY_PATH)
+    statat(handle, c"", AtFlags::EMPTY_PATH)
 }
 
 /// What clients may see of `stat`.
@@ -456,6 +469,7 @@ fn entry(stat: &Stat) -> Entry {
             reason = "it is narrower than u64 on some targets"
         )]
         links: stat.st_nlink.into(),
+        unfinished: false,
     }
 }
 

@@ -347,10 +347,10 @@ mod tests {
             path: path.clone(),
             request: StoreRequest {
                 offset: None,
+                told: None,
                 new: true,
                 overwrite: true,
                 append: true,
-                told: None,
             },
             ascii,
             allocated: None,

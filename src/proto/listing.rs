@@ -42,6 +42,8 @@ pub struct Entry {
     pub mode: u32,
     /// Hard links.
     pub links: u64,
+    /// It is an upload that nobody has finished; `size` is where APPE goes on.
+    pub unfinished: bool,
 }
 
 const HALF_A_YEAR: i64 = 182 * 24 * 3600;
@@ -241,6 +243,7 @@ mod tests {
         modified: 1_700_000_000,
         mode: 0o100_640,
         links: 1,
+        unfinished: false,
     };
 
     fn long(name: &[u8], entry: &Entry, now: i64) -> String {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
-use super::{entry, from_errno};
+use super::{entry, from_errno, openat, statat};
 use crate::proto::listing::Entry;
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path;
@@ -55,7 +55,7 @@ impl Directory {
     pub(super) fn open(parent: impl AsFd, name: &[u8]) -> Result<Directory, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(Directory {
-            handle: rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(from_errno)?,
+            handle: openat(parent, name, flags, Mode::empty()).map_err(from_errno)?,
             buffer: Vec::with_capacity(PIECE),
             hidden: Vec::new(),
             shares: Vec::new(),
@@ -125,7 +125,7 @@ impl Directory {
             if !wanted(name) {
                 return;
             }
-            let Ok(stat) = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
                 return;
             };
             each(

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{from_errno, sync, Root};
+use super::{from_errno, openat, sync, Root};
 use crate::proto::outcome::FileError;
 use crate::proto::path::VirtualPath;
 
@@ -41,7 +41,7 @@ impl Root {
             return Ok(());
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(from_errno)?;
+        let made = openat(parent, name, flags, Mode::empty()).map_err(from_errno)?;
         if self.storage.file_mode.is_some() {
             let now = Mode::from_raw_mode(rustix::fs::fstat(&made).map_err(from_errno)?.st_mode);
             let inherited = now & (Mode::SUID | Mode::SGID | Mode::SVTX);

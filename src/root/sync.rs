@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::from_errno;
+use super::{from_errno, openat, statat};
 use crate::proto::outcome::{FileError, FileErrorKind};
 
 /// What statfs(2) calls FAT.
@@ -64,13 +64,11 @@ impl Names {
     /// What open(2) reports, unless it is that the account may not read it.
     pub(super) fn prepare(directories: &[&OwnedFd]) -> Result<Names, FileError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let open =
-            |directory: &&OwnedFd| match rustix::fs::openat(*directory, c".", flags, Mode::empty())
-            {
-                Ok(directory) => Ok(Some(directory)),
-                Err(Errno::ACCESS) => Ok(None),
-                Err(errno) => Err(failed(errno)),
-            };
+        let open = |directory: &&OwnedFd| match openat(*directory, c".", flags, Mode::empty()) {
+            Ok(directory) => Ok(Some(directory)),
+            Err(Errno::ACCESS) => Ok(None),
+            Err(errno) => Err(failed(errno)),
+        };
         let directories = directories.iter().map(open).collect::<Result<_, _>>()?;
         Ok(Names { directories })
     }
@@ -120,7 +118,7 @@ impl Names {
 
 /// Opens a regular file or a directory, if it can be read.
 fn open_harmless(directory: &OwnedFd, name: &[u8]) -> Option<OwnedFd> {
-    let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let found = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     match FileType::from_raw_mode(found.st_mode) {
         FileType::RegularFile | FileType::Directory => {}
         FileType::Symlink
@@ -132,7 +130,7 @@ fn open_harmless(directory: &OwnedFd, name: &[u8]) -> Option<OwnedFd> {
     }
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    rustix::fs::openat(directory, name, flags, Mode::empty()).ok()
+    openat(directory, name, flags, Mode::empty()).ok()
 }
 
 /// Syncs the file system that has this, or all of them where that is not known or the kernel

@@ -20,10 +20,10 @@ const BOTH: [Resolver; 2] = [
 ];
 const STORE: StoreRequest = StoreRequest {
     offset: Some(0),
+    told: None,
     new: true,
     overwrite: true,
     append: true,
-    told: None,
 };
 
 fn path(text: &str) -> VirtualPath {

@@ -14,9 +14,9 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Mode, Stat};
-use rustix::io::Errno;
+use rustix::io::{retry_on_intr, Errno};
 
-use super::{entry, from_errno, sync};
+use super::{entry, from_errno, statat, sync};
 use crate::config::storage::Storage;
 use crate::proto::listing::Entry;
 use crate::proto::outcome::{FileError, FileErrorKind};
@@ -142,7 +142,7 @@ impl Opened {
         }
         if position > 0 {
             let start = rustix::fs::SeekFrom::Start(position);
-            rustix::fs::seek(&upload.file, start).map_err(from_errno)?;
+            retry_on_intr(|| rustix::fs::seek(&upload.file, start)).map_err(from_errno)?;
         }
         Ok(upload)
     }
@@ -199,8 +199,8 @@ impl Upload {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.room.take(length, &self.file)?;
         while !bytes.is_empty() {
-            let written = rustix::io::retry_on_intr(|| rustix::io::write(&self.file, bytes))
-                .map_err(from_errno)?;
+            let written =
+                retry_on_intr(|| rustix::io::write(&self.file, bytes)).map_err(from_errno)?;
             if written == 0 {
                 return Err(from_errno(Errno::IO));
             }
@@ -227,22 +227,19 @@ impl Upload {
         };
         match &self.place {
             Place::Partial(publication) => {
-                if !self.has(&publication.partial) {
-                    // Removed or renamed meanwhile, perhaps replaced by another upload's.
-                    return Err(from_errno(Errno::NOENT));
-                }
+                // Else it was removed or renamed meanwhile, perhaps replaced by another upload's.
+                self.demand_name(&publication.partial)?;
                 publication.rename(&self.directory).map_err(from_errno)?;
                 if let Some(mode) = publication.last_mode {
                     // Not before, or a partial that stays could not be opened any more. It takes
                     // nothing away from anybody but this account.
-                    let _ = rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode));
+                    let mode = Mode::from_raw_mode(mode);
+                    let _ = retry_on_intr(|| rustix::fs::fchmod(&self.file, mode));
                 }
             }
-            // Removed or replaced meanwhile: what came is nowhere.
-            Place::Published { name, .. } if !self.has(name) => {
-                return Err(from_errno(Errno::NOENT));
-            }
-            Place::Published { .. } | Place::Done => {}
+            // Else it was removed or replaced meanwhile: what came is nowhere.
+            Place::Published { name, .. } => self.demand_name(name)?,
+            Place::Done => {}
         }
         let renamed = matches!(self.place, Place::Partial(_));
         self.place = Place::Done;
@@ -263,7 +260,7 @@ impl Upload {
             self.sealed = None;
         }
         if !self.begun {
-            rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.position))
+            retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.position))
                 .map_err(from_errno)?;
             self.begun = true;
         }
@@ -280,9 +277,18 @@ impl Upload {
     }
 
     /// Whether `name` still means this upload's file.
-    fn has(&self, name: &[u8]) -> bool {
-        let named = rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW);
-        named.is_ok_and(|named| Identity::of(&named) == self.own)
+    fn has(&self, name: &[u8]) -> Result<bool, Errno> {
+        match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok(Identity::of(&named) == self.own),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// Fails unless `name` still means this upload's file.
+    fn demand_name(&self, name: &[u8]) -> Result<(), FileError> {
+        let has = self.has(name).map_err(from_errno)?;
+        has.then_some(()).ok_or_else(|| from_errno(Errno::NOENT))
     }
 
     fn sync(&mut self) -> Result<(), FileError> {
@@ -304,13 +310,22 @@ impl Upload {
     /// The kernel reports once that it could not write, and then takes the pages for written: a
     /// resume that builds on them would end in a 226 for a file with holes.
     fn forget_unsynced(&mut self) {
-        let cut =
-            rustix::io::retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.synced)).is_ok();
+        if matches!(self.place, Place::Published { .. }) && self.others_have_added() {
+            // What they have added is not this upload's to cut.
+            return;
+        }
+        let cut = retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.synced)).is_ok();
         if cut {
             self.position = self.synced;
         } else if let Place::Partial(publication) = &mut self.place {
             publication.fleeting = true;
         }
+    }
+
+    /// Whether programs on the device have written to the end of the file.
+    fn others_have_added(&self) -> bool {
+        let now = retry_on_intr(|| rustix::fs::fstat(&self.file));
+        now.is_ok_and(|now| entry(&now).size > self.position)
     }
 
     /// With the first sync of the data, so that the partial of a large upload survives a power
@@ -352,18 +367,22 @@ impl Drop for Upload {
             Place::Done => None,
         };
         if let Some(name) = useless {
-            if self.has(name) {
-                let _ = rustix::fs::unlinkat(&self.directory, &name[..], AtFlags::empty());
+            if self.has(name) == Ok(true) {
+                let _ = retry_on_intr(|| {
+                    rustix::fs::unlinkat(&self.directory, &name[..], AtFlags::empty())
+                });
             }
         }
     }
 }
 
-/// What clients are told of a partial. Its length is that at which APPE goes on.
+/// What clients are told of a partial. Whoever was told goes on there, by APPE too; without having
+/// asked APPE goes on at the end.
 pub(super) fn announced(stat: &Stat, storage: Storage) -> Entry {
     Entry {
         size: announced_length(seal::reliable_length(stat, storage)),
         mode: stat.st_mode & !Mode::SVTX.as_raw_mode(),
+        unfinished: true,
         ..entry(stat)
     }
 }
@@ -407,7 +426,7 @@ fn change_mode(file: &File, now: Mode, wanted: Mode) -> Result<(), FileError> {
     if now == wanted {
         return Ok(());
     }
-    match rustix::io::retry_on_intr(|| rustix::fs::fchmod(file, wanted)) {
+    match retry_on_intr(|| rustix::fs::fchmod(file, wanted)) {
         Ok(()) | Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         Err(errno) => Err(from_errno(errno)),
     }

@@ -656,11 +656,14 @@ fn transfer_task(task: &TransferTask) -> String {
             ascii,
             allocated,
         } => format!(
-            "store {} at {}{}{}{}{}{}",
+            "store {} at {}{}{}{}{}{}{}",
             path.as_bytes().escape_ascii(),
             request
                 .offset
                 .map_or("end".to_owned(), |offset| offset.to_string()),
+            request
+                .told
+                .map_or(String::new(), |told| format!(" told {told}")),
             optional(request.new, " new"),
             optional(request.overwrite, " overwrite"),
             optional(request.append, " append"),
@@ -748,6 +751,7 @@ fn file_outcome(outcome: &str) -> Result<Result<FileAnswer, FileError>, String> 
                 kind,
                 &[
                     ("file", Kind::File),
+                    ("unfinished", Kind::File),
                     ("directory", Kind::Directory),
                     ("special", Kind::Special),
                 ],
@@ -756,6 +760,7 @@ fn file_outcome(outcome: &str) -> Result<Result<FileAnswer, FileError>, String> 
             modified: number(modified)?,
             mode: 0o640,
             links: 1,
+            unfinished: kind == "unfinished",
         }))),
         _ => Err(format!("no outcome of file work: {outcome}")),
     }

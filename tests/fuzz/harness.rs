@@ -385,6 +385,7 @@ fn file_outcome(line: &[u8]) -> Result<FileAnswer, FileError> {
                 .fold(0, |time, &byte| i64::rotate_left(time, 9) ^ i64::from(byte)),
             mode: 0o644,
             links: 1,
+            unfinished: line.len() > 9,
         })),
         _ => Ok(FileAnswer::Done),
     }
@@ -722,10 +723,10 @@ impl Run {
             } => {
                 let StoreRequest {
                     offset,
+                    told,
                     new,
                     overwrite,
                     append,
-                    told,
                 } = request;
                 check_path(path);
                 assert!(!granted.stays(path) || path.is_root());
@@ -741,9 +742,8 @@ impl Run {
                 assert_eq!(*append, rights.allow(Right::Append));
                 assert_eq!(*allocated, self.cause.allocated);
                 assert!(offset.is_none_or(|offset| offset == restart));
+                assert!(told.is_none() || *offset != Some(0));
                 assert_eq!(offset.is_none(), verb(&self.cause.line) == b"APPE");
-                // STOR says itself where it starts.
-                assert!(told.is_none() || offset.is_none());
                 assert!(!*ascii || offset.unwrap_or(0) == 0 && self.policy.ascii);
             }
             TransferTask::List {

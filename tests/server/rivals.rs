@@ -1,11 +1,13 @@
 //! Two clients on one name: each upload whole or absent, and the last to finish wins.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::content::content;
-use crate::harness::Server;
+use crate::harness::{Server, PATIENCE};
 use crate::tls::{TlsClient, Version, VERSIONS};
 use crate::truncated::begin;
 
@@ -135,6 +137,89 @@ fn one_that_is_cut_off_is_not_in_the_way() {
             assert_eq!(&whole(), first);
             nothing_is_left(&server);
             fs::remove_file(server.file("name")).unwrap();
+        }
+    }
+}
+
+/// A client that comes back at once finds its upload of before still being taken in. What it was
+/// told counts then, not what is there when it sends the rest.
+#[test]
+fn the_rest_goes_where_the_client_was_told() {
+    let server = Server::start("");
+    let bytes = content(90, 40_000);
+    let half = bytes.len() / 2 - 1;
+    for version in VERSIONS {
+        for ask in ["SIZE name", "MLST name"] {
+            // More of it comes, then it breaks off.
+            let mut one = Uploader::start(&server, version, "name", &bytes);
+            let mut client = Client::ready(&server, version);
+            client.command(ask);
+            one.data.send(&bytes[one.sent..one.sent + 10_000]);
+            let partial = server.file(&server.partials()[0]);
+            let deadline = Instant::now() + PATIENCE;
+            while fs::metadata(&partial).unwrap().len() < 30_000 {
+                assert!(Instant::now() < deadline, "it does not grow");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            client.passive();
+            client.expect("APPE name", 450);
+            one.cut();
+            client.store("APPE name", &bytes[half..]);
+            assert!(fs::read(server.file("name")).unwrap() == bytes, "{ask}");
+            // What was told is used up: the next is added.
+            client.store("APPE name", b"!");
+            assert_eq!(
+                fs::metadata(server.file("name")).unwrap().len(),
+                bytes.len() as u64 + 1
+            );
+            client.expect("DELE name", 250);
+
+            // All of it comes, and it is published.
+            let one = Uploader::start(&server, version, "name", &bytes);
+            client.command(ask);
+            one.finish(226);
+            client.passive();
+            client.expect("APPE name", 450);
+            // Nor is anything of it cut off.
+            client.expect(format!("REST {half}"), 350);
+            client.passive();
+            client.expect("STOR name", 450);
+            assert!(fs::read(server.file("name")).unwrap() == bytes, "{ask}");
+            client.command(ask);
+            client.store("APPE name", b"!");
+
+            // It goes, with all that came.
+            client.expect("DELE name", 250);
+            Uploader::start(&server, version, "name", &bytes).cut();
+            client.command(ask);
+            Client::ready(&server, version).expect("DELE name", 250);
+            client.passive();
+            client.expect("APPE name", 554);
+            nothing_is_left(&server);
+        }
+    }
+}
+
+/// Programs on the device know nothing of the server's locks.
+#[test]
+fn what_the_device_appends_meanwhile_stays() {
+    for top in ["", "atomic = false"] {
+        let server = Server::start(top);
+        for version in VERSIONS {
+            fs::write(server.file("log"), b"old ").unwrap();
+            let mut client = Client::ready(&server, version);
+            let mut data = client.start_transfer("APPE log");
+            let mut log = fs::File::options()
+                .append(true)
+                .open(server.file("log"))
+                .unwrap();
+            log.write_all(b"of the device ").unwrap();
+            data.send(b"new");
+            data.close();
+            client.expect_reply(226);
+            log.write_all(b" more").unwrap();
+            let whole = fs::read(server.file("log")).unwrap();
+            assert_eq!(whole, b"old of the device new more", "{top}");
         }
     }
 }

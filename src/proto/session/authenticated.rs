@@ -22,10 +22,10 @@ pub struct Authenticated {
     pub(super) directory: VirtualPath,
     pub(super) representation: Type,
     pub(super) prefix: Prefix,
+    /// The unfinished upload that the client has asked about last, and how long it was said to be.
+    pub(super) told: Option<(VirtualPath, u64)>,
     pub(super) endpoint: Option<Endpoint>,
     pub(super) extended_only: bool,
-    /// What SIZE said last, until a command may have made it untrue.
-    pub(super) told: Option<(VirtualPath, u64)>,
 }
 
 /// Where the next data connection comes from.
@@ -69,9 +69,9 @@ impl Authenticated {
             directory: VirtualPath::root(),
             representation: Type::default(),
             prefix: Prefix::None,
+            told: None,
             endpoint: None,
             extended_only: false,
-            told: None,
         }
     }
 
@@ -283,8 +283,7 @@ impl Authenticated {
         })
     }
 
-    fn store(mut self, path: &[u8], prefix: Prefix, append: bool) -> Step {
-        let told = self.told.take();
+    fn store(self, path: &[u8], prefix: Prefix, append: bool) -> Step {
         self.transfer(path, |session, path| {
             let other = if append {
                 Right::Append
@@ -299,16 +298,19 @@ impl Authenticated {
                 return Err(FileError::new(FileErrorKind::NotAFile).reply_to_name());
             }
             let restart = session.restart_offset(&prefix)?;
-            let told = told.filter(|(of, _)| append && *of == path);
+            let goes_on = append || restart > 0;
+            let told = session.told.as_ref();
+            let told = told.filter(|(told, _)| goes_on && *told == path);
+            let told = told.map(|(_, length)| *length);
             Ok(TransferTask::Store {
                 path,
                 request: StoreRequest {
+                    told,
                     // RFC 3659 section 5.4: REST before STOR; APPE has its own place, the end.
                     offset: if append { None } else { Some(restart) },
                     new: rights.allow(Right::Write),
                     overwrite: rights.allow(Right::Overwrite),
                     append: rights.allow(Right::Append),
-                    told: told.map(|(_, bytes)| bytes),
                 },
                 ascii: session.representation == Type::Ascii,
                 allocated: prefix.ahead().allocated,

@@ -26,14 +26,15 @@ pub struct Transfer {
 pub struct StoreRequest {
     /// Byte to start at; `None` is the end of what is there (APPE).
     pub offset: Option<u64>,
+    /// How long the unfinished upload was when the client asked, which now goes on with it. Without
+    /// REST it goes on there, and in any case with nothing that has been published since.
+    pub told: Option<u64>,
     /// A new file may be made.
     pub new: bool,
     /// A published file may be replaced.
     pub overwrite: bool,
     /// A published file may be added to.
     pub append: bool,
-    /// What SIZE told this session of it, for APPE: the client may go on from there.
-    pub told: Option<u64>,
 }
 
 /// What to move.
@@ -144,7 +145,10 @@ impl Transfer {
 
     /// It begins: send the mark, then move the data. STOU's mark has the form that RFC 1123
     /// section 4.1.2.9 gives it.
-    pub fn begin(self) -> (Running, Reply) {
+    pub fn begin(mut self) -> (Running, Reply) {
+        if let TransferTask::Store { .. } = self.task {
+            self.session.told = None;
+        }
         let mark = match &self.given_name {
             None => Reply::new(150, "The data connection follows."),
             Some(name) => Reply::with_text(150, [b"FILE: ", &name[..]].concat()),

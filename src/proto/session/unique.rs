@@ -38,10 +38,10 @@ impl Unique {
             // Never over something else, whatever the rights.
             request: StoreRequest {
                 offset: Some(0),
+                told: None,
                 new: true,
                 overwrite: false,
                 append: false,
-                told: None,
             },
             ascii: self.session.representation == Type::Ascii,
             allocated: self.allocated,

@@ -347,7 +347,6 @@ impl FileWork {
 
     /// The session and the reply, from what the file system answered.
     pub fn finished(mut self, outcome: Result<FileAnswer, FileError>) -> (Session, Reply) {
-        self.remember(&outcome);
         let reply = match outcome {
             Ok(answer) => self.success(answer),
             Err(error) => match &self.task {
@@ -363,40 +362,35 @@ impl FileWork {
         (Session::Authenticated(self.session), reply)
     }
 
-    /// Keeps what SIZE says, and forgets it where this may have changed it.
-    fn remember(&mut self, outcome: &Result<FileAnswer, FileError>) {
-        self.session.told = match (&self.task, outcome) {
+    /// What the client learns of an unfinished upload is where it will go on.
+    fn remember_told(&mut self, answer: FileAnswer) {
+        match (&self.task, answer) {
             (
                 FileTask::Examine {
                     path,
-                    purpose: Examine::Size,
+                    purpose: Examine::Size | Examine::Facts,
                 },
-                Ok(FileAnswer::Entry(entry)),
-            ) => Some((path.clone(), entry.size)),
+                FileAnswer::Entry(entry),
+            ) => self.session.told = entry.unfinished.then(|| (path.clone(), entry.size)),
             (
-                FileTask::Examine {
-                    purpose: Examine::Modified | Examine::Facts | Examine::RenameFrom,
-                    ..
-                }
-                | FileTask::ChangeDirectory(_)
+                FileTask::Delete(_) | FileTask::RemoveDirectory(_) | FileTask::Rename { .. },
+                FileAnswer::Done,
+            ) => self.session.told = None,
+            (
+                FileTask::ChangeDirectory(_)
                 | FileTask::MakeDirectory(_)
-                | FileTask::SetModified { .. },
-                _,
-            ) => self.session.told.take(),
-            (
-                FileTask::Examine {
-                    purpose: Examine::Size,
-                    ..
-                }
                 | FileTask::RemoveDirectory(_)
                 | FileTask::Delete(_)
-                | FileTask::Rename { .. },
-                _,
-            ) => None,
-        };
+                | FileTask::Rename { .. }
+                | FileTask::SetModified { .. }
+                | FileTask::Examine { .. },
+                FileAnswer::Done | FileAnswer::Entry(_),
+            ) => {}
+        }
     }
 
     fn success(&mut self, answer: FileAnswer) -> Reply {
+        self.remember_told(answer);
         match (&self.task, answer) {
             // RFC 959 section 4.1.1 has CDUP answer as CWD does, section 5.4 contradicts it.
             (FileTask::ChangeDirectory(path), _) => {

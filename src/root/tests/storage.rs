@@ -181,7 +181,7 @@ fn partials_from_before_are_resumed_in_place_of_lost() {
         };
         assert_eq!(put(&root, "resumed", Some(2), "RT"), Ok(Origin::Partial));
         assert_eq!(content(&root, "resumed"), Ok("paRT".into()));
-        assert_eq!(put(&root, "appended", None, "tial"), Ok(Origin::Partial));
+        assert_eq!(put(&root, "appended", None, "ial"), Ok(Origin::Partial));
         assert_eq!(content(&root, "appended"), Ok("partial".into()));
         // Nobody knows which file the rest is of.
         for offset in [Some(4), None] {

@@ -3,11 +3,11 @@
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
-use rustix::io::Errno;
+use rustix::io::{retry_on_intr, Errno};
 
-use super::super::{entry, from_errno, stat};
+use super::super::{entry, from_errno, openat, stat, statat};
 use super::publication::Publication;
-use super::{announced_length, Identity, Opened, Origin, Place, Upload};
+use super::{Identity, Opened, Origin, Place, Upload};
 use crate::config::storage::Storage;
 use crate::proto::listing::Kind;
 use crate::proto::outcome::{FileError, FileErrorKind};
@@ -30,7 +30,7 @@ impl Upload {
         storage: Storage,
     ) -> Result<Upload, FileError> {
         let from_start = request.offset == Some(0);
-        let published = match rustix::fs::statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
+        let published = match statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => Some(stat),
                 // A link is replaced, never written through.
@@ -50,6 +50,9 @@ impl Upload {
             Some(_) if from_start && !request.overwrite => {
                 return Err(FileError::new(FileErrorKind::Exists))
             }
+            // Since the client asked it was published, perhaps by what this client had sent before:
+            // the rest does not belong into it.
+            Some(_) if request.told.is_some() => return Err(FileError::new(FileErrorKind::Busy)),
             Some(_) if !from_start => {
                 // A client that was cut off while it replaced this file, and takes SIZE of the
                 // old one for how far it came, would make one file of the two. Whoever may not
@@ -62,11 +65,10 @@ impl Upload {
             None if !request.new => return Err(FileError::new(FileErrorKind::Denied)),
             Some(_) | None => {}
         }
-        // What comes is the rest of what this session heard of: that must be there still.
-        let resumes = request.told.is_some_and(|told| told > 0);
         if !storage.atomic {
             // One that was begun while uploads were atomic still goes on.
-            let unfinished = !from_start && (resumes || is_there(&directory, &partial)?);
+            let unfinished =
+                !from_start && (request.told.is_some() || is_there(&directory, &partial)?);
             if from_start || (request.offset.is_none() && !unfinished) {
                 return Upload::in_place(directory, name, partial, request, storage);
             }
@@ -82,23 +84,19 @@ impl Upload {
             last_mode: None,
         };
         let mode = wanted_mode(storage, published.as_ref());
-        let upload = Upload::in_partial(directory, publication, request, mode, storage)?;
-        if request.told.is_some_and(|told| told != upload.position) {
-            return Err(FileError::new(FileErrorKind::BeyondEnd));
-        }
-        Ok(upload)
+        let offset = request.offset.or(request.told);
+        Upload::in_partial(directory, publication, offset, mode, storage)
     }
 
     /// Into the partial, from `offset` or from its end; in the end it has the mode `wanted`.
     fn in_partial(
         directory: OwnedFd,
         mut publication: Publication,
-        request: StoreRequest,
+        offset: Option<u64>,
         wanted: Option<u32>,
         storage: Storage,
     ) -> Result<Upload, FileError> {
-        let offset = request.offset;
-        let create = offset.or(request.told).is_none_or(|offset| offset == 0);
+        let create = offset.is_none_or(|offset| offset == 0);
         // Not wider than it should be, not even for an instant.
         let mode = wanted.map(|mode| mode | OWN);
         let at_first = create.then(|| mode.unwrap_or(0o666));
@@ -124,7 +122,7 @@ impl Upload {
             place: Place::Partial(publication),
             mode,
         };
-        opened.at(|length| offset.unwrap_or(announced_length(length)), storage)
+        opened.at(|length| offset.unwrap_or(length), storage)
     }
 
     /// Into the published file: one upload at a time.
@@ -137,7 +135,8 @@ impl Upload {
     ) -> Result<Upload, FileError> {
         let makes = request.new && !storage.atomic && request.offset.is_none_or(|from| from == 0);
         let make = makes.then(|| storage.file_mode.unwrap_or(0o666));
-        let (handle, own, made) = open_published(&directory, &name, make)?;
+        let (handle, own, made) =
+            open_published(&directory, &name, make, request.offset.is_none())?;
         let published = entry(&own);
         let at_end = request.offset.is_none_or(|offset| offset == published.size);
         let allowed = match request.offset {
@@ -200,20 +199,25 @@ impl Origin {
 }
 
 /// Opens the published file and locks it, or makes it with this mode; tells what it is and whether
-/// it was made.
+/// it was made. With `append` what comes goes to its end, wherever programs on the device, which
+/// know no such lock, have moved that meanwhile.
 fn open_published(
     directory: &OwnedFd,
     name: &[u8],
     make: Option<u32>,
+    append: bool,
 ) -> Result<(OwnedFd, Stat, bool), FileError> {
-    let flags =
+    let mut flags =
         OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if append {
+        flags |= OFlags::APPEND;
+    }
     for _ in 0..MOST_TRIES {
-        let opened = rustix::fs::openat(directory, name, flags, Mode::empty());
+        let opened = openat(directory, name, flags, Mode::empty());
         let (handle, made) = match (opened, make) {
             (Err(Errno::NOENT), Some(mode)) => {
                 let flags = flags | OFlags::CREATE | OFlags::EXCL;
-                match rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(mode)) {
+                match openat(directory, name, flags, Mode::from_raw_mode(mode)) {
                     Err(Errno::EXIST) => continue,
                     other => (other.map_err(from_errno)?, true),
                 }
@@ -233,9 +237,9 @@ fn open_published(
 /// is; `None` when it has the name no more: between open and lock its holder may have published
 /// or removed it.
 fn lock(directory: &OwnedFd, name: &[u8], handle: &OwnedFd) -> Result<Option<Stat>, Errno> {
-    rustix::fs::flock(handle, FlockOperation::NonBlockingLockExclusive)?;
+    retry_on_intr(|| rustix::fs::flock(handle, FlockOperation::NonBlockingLockExclusive))?;
     let own = stat(handle)?;
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(named) => Ok((Identity::of(&named) == Identity::of(&own)).then_some(own)),
         Err(Errno::NOENT) => Ok(None),
         Err(errno) => Err(errno),
@@ -244,7 +248,7 @@ fn lock(directory: &OwnedFd, name: &[u8], handle: &OwnedFd) -> Result<Option<Sta
 
 /// Whether there is a partial, be it that an upload writes to it.
 fn is_there(directory: &OwnedFd, partial: &[u8]) -> Result<bool, FileError> {
-    match rustix::fs::statat(directory, partial, AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(directory, partial, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(_) => Ok(true),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(from_errno(errno)),
@@ -289,7 +293,7 @@ fn open_or_make(
     let mode = Mode::from_raw_mode(make.unwrap_or(0));
     for _ in 0..MOST_TRIES {
         is_regular_or_missing(directory, name)?;
-        let handle = rustix::fs::openat(directory, name, flags, mode)?;
+        let handle = openat(directory, name, flags, mode)?;
         let Some(own) = lock(directory, name, &handle)? else {
             continue;
         };

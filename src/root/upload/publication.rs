@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::super::rename;
+use super::super::{rename, statat};
 use super::{hold_partial, Identity};
 
 /// What a partial is to become.
@@ -33,7 +33,7 @@ impl Publication {
     /// the name can change hands only where the kernel has no way to forbid it.
     pub(super) fn rename(&self, directory: &OwnedFd) -> Result<(), Errno> {
         if self.overwrite {
-            match rustix::fs::statat(directory, &self.name[..], AtFlags::SYMLINK_NOFOLLOW) {
+            match statat(directory, &self.name[..], AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(now) => match FileType::from_raw_mode(now.st_mode) {
                     FileType::RegularFile | FileType::Symlink => {}
                     FileType::Directory
@@ -69,7 +69,7 @@ impl Publication {
         if self.fleeting {
             return true;
         }
-        let now = rustix::fs::statat(directory, &self.name[..], AtFlags::SYMLINK_NOFOLLOW);
+        let now = statat(directory, &self.name[..], AtFlags::SYMLINK_NOFOLLOW);
         match (now, &self.before) {
             (Ok(now), Some(before)) => Identity::of(&now) != *before,
             (Ok(_), None) => true,

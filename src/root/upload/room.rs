@@ -6,11 +6,10 @@ use super::super::{from_errno, sync};
 use crate::proto::outcome::{FileError, FileErrorKind};
 
 /// What is written without another look at the file system, at most.
-pub(super) const MOST_UNSEEN: u64 = 8 << 20;
-/// And at least: one piece of a transfer.
-const LEAST_UNSEEN: u64 = 64 << 10;
-/// Into so many parts the room is divided between two looks, for others write meanwhile too.
-const PARTS: u64 = 16;
+pub(super) const MOST_UNSEEN: u64 = 1 << 20;
+/// Into so many parts the room is divided between two looks, for others write meanwhile too: more
+/// than there are uploads, as a rule. Near the floor each piece is looked at.
+const PARTS: u64 = 64;
 
 /// The room that one upload may still take.
 #[derive(Debug)]
@@ -96,9 +95,9 @@ impl Room {
     }
 
     fn divide(&mut self) {
-        self.unseen = self.above.map_or(0, |above| {
-            (above / PARTS).clamp(LEAST_UNSEEN, MOST_UNSEEN).min(above)
-        });
+        self.unseen = self
+            .above
+            .map_or(0, |above| (above / PARTS).min(MOST_UNSEEN));
     }
 }
 
@@ -143,14 +142,24 @@ mod tests {
     fn the_last_of_the_room_is_looked_at_more_often() {
         for (above, unseen) in [
             (0, 0),
-            (1, 1),
-            (LEAST_UNSEEN, LEAST_UNSEEN),
-            (1 << 20, LEAST_UNSEEN),
-            (32 << 20, 2 << 20),
+            (1, 0),
+            (1 << 20, 16 << 10),
+            (32 << 20, 512 << 10),
             (1 << 30, MOST_UNSEEN),
             (u64::MAX, MOST_UNSEEN),
         ] {
             assert_eq!(room(above).unseen, unseen, "{above}");
+        }
+    }
+
+    #[test]
+    fn many_at_once_do_not_eat_the_floor() {
+        for shift in 0..64 {
+            let above = 1 << shift;
+            assert!(
+                room(above).unseen.saturating_mul(16) <= above / 4,
+                "{above}"
+            );
         }
     }
 
