@@ -351,12 +351,16 @@ impl FileWork {
             Ok(answer) => self.success(answer),
             Err(error) => match &self.task {
                 FileTask::Rename { .. } => error.reply_to_name(),
+                FileTask::Examine { .. } => {
+                    // Now the client knows that it is not there any more.
+                    self.session.told = None;
+                    error.reply()
+                }
                 FileTask::ChangeDirectory(_)
                 | FileTask::MakeDirectory(_)
                 | FileTask::RemoveDirectory(_)
                 | FileTask::Delete(_)
-                | FileTask::SetModified { .. }
-                | FileTask::Examine { .. } => error.reply(),
+                | FileTask::SetModified { .. } => error.reply(),
             },
         };
         (Session::Authenticated(self.session), reply)

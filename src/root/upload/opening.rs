@@ -313,7 +313,7 @@ fn open_or_make(
 /// EACCES for a device, a FIFO or the like in place of a partial, as for what another account left
 /// there: opening it can have effects, and this server did not make it.
 fn is_regular_or_missing(directory: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    match rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(there) if FileType::from_raw_mode(there.st_mode) != FileType::RegularFile => {
             Err(Errno::ACCESS)
         }
