@@ -7,6 +7,7 @@
 
 mod directory;
 mod making;
+mod modified;
 mod mount;
 mod resolver;
 mod share;
@@ -20,9 +21,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps, UTIME_OMIT,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::{retry_on_intr, Errno};
 use rustix::path::Arg;
 
@@ -36,7 +35,7 @@ pub use directory::{Directory, Found};
 pub use resolver::Resolver;
 use share::Share;
 pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};
-use upload::{announced, hold_partial, open_partial};
+use upload::{announced, hold_partial, open_partial, remove_unless_held};
 pub use upload::{Origin, Upload};
 
 /// A user's root directory. Opened at login and closed with the session, so that a medium may
@@ -129,37 +128,6 @@ impl Root {
         }
     }
 
-    /// MFMT: sets the time of the last modification of a regular file or a directory, and returns
-    /// what it is then. The file system may keep another time than the one asked for.
-    ///
-    /// # Errors
-    /// Why not. It takes the ownership of the file, not the permission to write to it.
-    pub fn set_modified(&self, path: &VirtualPath, seconds: i64) -> Result<Entry, FileError> {
-        let place = self.place(path)?;
-        let open = |flags| place.open(flags);
-        let handle = open(OFlags::PATH).map_err(from_errno)?;
-        let seen = stat(&handle).map_err(from_errno)?;
-        if entry(&seen).kind == Kind::Special {
-            return Err(FileError::new(FileErrorKind::NotAFile));
-        }
-        let times = modification(seconds);
-        let set = match rustix::fs::utimensat(&handle, c"", &times, AtFlags::EMPTY_PATH) {
-            // Kernels before 5.8 need a handle that is open.
-            Err(Errno::INVAL | Errno::NOENT | Errno::NOSYS) => {
-                set_modified_of_open(open, &seen, &times)
-            }
-            other => other,
-        };
-        match set {
-            Ok(()) => {}
-            Err(Errno::INVAL | Errno::OVERFLOW) => {
-                return Err(FileError::new(FileErrorKind::Failed))
-            }
-            Err(errno) => return Err(from_errno(errno)),
-        }
-        stat(&handle).map(|stat| entry(&stat)).map_err(from_errno)
-    }
-
     /// RMD: removes an empty directory. Partial uploads do not show, so they do not count as
     /// content; they go with it.
     ///
@@ -177,18 +145,23 @@ impl Root {
         }
     }
 
-    /// DELE: removes a file, or this user's partial upload where nothing is published.
+    /// DELE: removes a file, and this user's partial upload of the name that broke off.
     ///
     /// # Errors
     /// Why it is still there.
     pub fn delete(&self, path: &VirtualPath) -> Result<(), FileError> {
         let (parent, name) = self.parent(path)?;
+        let partial = self.partial(&name);
         match rustix::fs::unlinkat(&parent, &name[..], AtFlags::empty()) {
             Err(Errno::NOENT) => {
-                let partial = self.partial(&name);
                 // Not from under an upload: EAGAIN, 450.
                 hold_partial(&parent, &partial)
                     .and_then(|_lock| rustix::fs::unlinkat(&parent, &partial[..], AtFlags::empty()))
+            }
+            // Or it would be the rest of a replacement that has the name now.
+            Ok(()) => {
+                remove_unless_held(&parent, &partial);
+                Ok(())
             }
             other => other,
         }
@@ -346,39 +319,6 @@ impl Reading {
     pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
         retry_on_intr(|| rustix::io::read(&self.file, &mut *buffer)).map_err(from_errno)
     }
-}
-
-/// A new time of modification, the time of the last access staying as it is.
-fn modification(seconds: i64) -> Timestamps {
-    Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
-        last_modification: Timespec {
-            tv_sec: seconds,
-            tv_nsec: 0,
-        },
-    }
-}
-
-/// Sets times by a handle that is open, however it can be opened. The file is known to be no
-/// device, unless it was replaced since; then it is left alone.
-fn set_modified_of_open(
-    open: impl Fn(OFlags) -> Result<OwnedFd, Errno>,
-    seen: &Stat,
-    times: &Timestamps,
-) -> Result<(), Errno> {
-    let harmless = OFlags::NONBLOCK | OFlags::NOCTTY;
-    let handle = match open(OFlags::RDONLY | harmless) {
-        Err(Errno::ACCESS) => open(OFlags::WRONLY | harmless)?,
-        other => other?,
-    };
-    let opened = retry_on_intr(|| rustix::fs::fstat(&handle))?;
-    if opened.st_ino != seen.st_ino || opened.st_dev != seen.st_dev {
-        return Err(Errno::AGAIN);
-    }
-    rustix::fs::futimens(&handle, times)
 }
 
 /// Renames, without replacing unless told so. Kernels before 3.15 and some file systems have no

@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::modified::{modification, set_modified_of_open};
 use super::*;
 
 mod magic;

@@ -21,7 +21,8 @@ use crate::config::storage::Storage;
 use crate::proto::listing::Entry;
 use crate::proto::outcome::{FileError, FileErrorKind};
 
-use publication::{remove_unless_held, Publication};
+pub(super) use publication::remove_unless_held;
+use publication::Publication;
 use room::Room;
 
 pub(super) use opening::{hold_partial, open_partial};

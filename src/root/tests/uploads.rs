@@ -376,3 +376,23 @@ fn a_rename_replaces_no_directory_and_no_fifo() {
         assert_eq!(content(&root, "file"), Ok("x".into()));
     }
 }
+
+/// What replaced a file and broke off goes with the file: nobody means it any more.
+#[test]
+fn a_broken_replacement_goes_with_the_file() {
+    for (place, root) in tree_twice() {
+        broken(&root, "file", "NEW");
+        root.delete(&path("file")).unwrap();
+        assert_eq!(
+            root.examine(&path("file")).unwrap_err().kind,
+            FileErrorKind::NotFound
+        );
+        fs::write(place.path().join("root/file"), "again").unwrap();
+        // Not while it is written.
+        let mut upload = root.store(&path("file"), STORE).unwrap();
+        upload.write(b"whole").unwrap();
+        root.delete(&path("file")).unwrap();
+        upload.publish().unwrap();
+        assert_eq!(content(&root, "file"), Ok("whole".into()));
+    }
+}

@@ -81,7 +81,7 @@ impl Publication {
 
 /// Removes a partial that nothing should resume. One that another upload is writing is that
 /// upload's affair.
-pub(super) fn remove_unless_held(directory: &OwnedFd, partial: &[u8]) {
+pub(in super::super) fn remove_unless_held(directory: &OwnedFd, partial: &[u8]) {
     if let Ok(_lock) = hold_partial(directory, partial) {
         let _ = rustix::fs::unlinkat(directory, partial, AtFlags::empty());
     }
