@@ -168,7 +168,10 @@ fn what_a_killed_server_leaves_is_what_it_promised() {
     let shared = Mutex::new(Shared::default());
     let (mut begun, mut lives) = (0, 0);
     let mut outcomes: BTreeMap<Recovered, u32> = BTreeMap::new();
-    while begun < uploads {
+    // Of what a killed server had, a resume goes on behind 8 MiB only, which are few.
+    let resumed =
+        |outcomes: &BTreeMap<_, u32>| outcomes.get(&Recovered::Resumed).copied().unwrap_or(0);
+    while begun < uploads || (resumed(&outcomes) == 0 && begun < uploads * 4) {
         lives += 1;
         let mut server = Server::start_on(root, "", &[(USER, "\"full\"")]);
         let life = Life {
@@ -232,6 +235,5 @@ fn what_a_killed_server_leaves_is_what_it_promised() {
     let server = Server::start_on(root, "partial-age = \"100ms\"", &[(USER, "\"full\"")]);
     server.wait_for_count("notice: partial-removed", partials);
     assert_eq!(inventory(root), (there, 0));
-    let resumed = outcomes.get(&Recovered::Resumed);
-    assert!(resumed.is_some_and(|count| *count > 0), "{outcomes:?}");
+    assert!(resumed(&outcomes) > 0, "{outcomes:?}");
 }

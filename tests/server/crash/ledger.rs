@@ -34,14 +34,22 @@ impl Choices {
     /// Content that nobody else has.
     fn version(&mut self) -> Pieces {
         let seed = self.below(u64::MAX);
-        let length = match self.below(10) {
+        let length = match self.below(30) {
+            // Beyond the first sync of an upload, which is what a resume begins behind.
+            29 => (8 << 20) + self.below(8 << 20),
+            length => self.small(length / 3),
+        };
+        vec![(seed, usize::try_from(length).unwrap())]
+    }
+
+    fn small(&mut self, kind: u64) -> u64 {
+        match kind {
             0 => 0,
             1..=4 => self.below(4_000),
             5..=7 => self.below(200_000),
             8 => self.below(1_000_000),
             _ => self.below(4_000_000),
-        };
-        vec![(seed, usize::try_from(length).unwrap())]
+        }
     }
 }
 
