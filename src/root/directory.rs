@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, FsWord, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
-use super::{entry, from_errno, openat, statat};
+use super::{entry, from_errno, openat, statat, sync};
 use crate::proto::listing::Entry;
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path;
@@ -13,8 +13,7 @@ use crate::proto::path;
 /// Bytes of directory entries read at once: some 200 names.
 const PIECE: usize = 8192;
 
-/// What statfs(2) calls them.
-const VFAT: FsWord = 0x4d44;
+/// What statfs(2) calls exFAT.
 const EXFAT: FsWord = 0x2011_bab0;
 
 /// A directory open for reading its entries.
@@ -46,7 +45,9 @@ pub(super) fn can_name(directory: impl AsFd, name: &[u8]) -> Result<(), FileErro
         return Ok(());
     }
     match rustix::fs::fstatfs(directory).map(|about| about.f_type) {
-        Ok(VFAT | EXFAT) => Err(FileError::new(FileErrorKind::NameInvalid)),
+        Ok(kind) if kind == EXFAT || sync::is_fat(kind) => {
+            Err(FileError::new(FileErrorKind::NameInvalid))
+        }
         Ok(_) | Err(_) => Ok(()),
     }
 }
