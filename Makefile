@@ -47,7 +47,10 @@ test-init: build ## run what is in init/ in namespaces, as root or through sudo
 	@if [ "$$(id -u)" = 0 ]; then runner=env; \
 	elif command -v sudo >/dev/null; then runner='sudo env'; \
 	else echo "NOT RUN: the tests of init/, which need root (no sudo here)" >&2; exit 0; fi; \
-	$$runner FTPSD_BINARY=$(BUILT)/release/ftpsd tests/init/run
+	host=$$(rustc -vV | sed -n 's/^host: //p'); \
+	cross/dist "$$host" $(BUILT)/release/ftpsd $(BUILT)/init-dist && \
+	$$runner FTPSD_BINARY=$(BUILT)/release/ftpsd \
+	    FTPSD_DIST="$$(ls $(BUILT)/init-dist/ftpsd-*-$$host.tar.gz)" tests/init/run
 
 test-board: tools ## run the server on an emulated board; BOARD=full for the long form
 	cross/build armv7-unknown-linux-musleabihf

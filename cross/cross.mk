@@ -7,26 +7,39 @@ TARGET ?= armv7-unknown-linux-musleabihf
 CROSS_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 CROSS_TARGETS := $(sort $(basename $(notdir $(wildcard $(CROSS_DIR)/*.conf))))
 CROSS_OUT := $(or $(CARGO_TARGET_DIR),target)
+# For `make dist` and `make test-dist`: TARGET where it is told, else all.
+TARGETS ?= $(if $(filter file,$(origin TARGET)),$(CROSS_TARGETS),$(TARGET))
 
 # What runs on the 32-bit ARM binary, under qemu-user; TESTS adds to it or takes its place.
 ARM := armv7-unknown-linux-musleabihf
 TESTS ?= sizes:: times:: calendar:: directories:: commands:: names:: large:: room:: storage:: \
 	shares:: stale:: rivals:: resume::
 
-.PHONY: cross cross-all deb size test-arm test-arm-large
+.PHONY: cross cross-all dist test-dist deb size sizes test-arm test-arm-large
 
 cross: ## build the static binary for TARGET
 	$(CROSS_DIR)/build $(TARGET)
 
-cross-all: ## build the static binaries for all targets
+cross-all: ## build the static binaries for all targets, and print their sizes
 	@for t in $(CROSS_TARGETS); do $(CROSS_DIR)/build "$$t" || exit; done
+	@$(MAKE) --no-print-directory sizes
+
+dist: ## make target/dist/ftpsd-VERSION-TARGET.tar.gz for TARGET, or for all targets
+	@for t in $(TARGETS); do $(CROSS_DIR)/build "$$t" >/dev/null && $(CROSS_DIR)/dist "$$t" || exit; done
+
+test-dist: ## build and pack TARGET twice in two places and compare; install what came out
+	tests/dist/run $(TARGET)
 
 deb: ## make the Debian package for TARGET
-	$(CROSS_DIR)/packages/debian/build $(TARGET)
+	@$(CROSS_DIR)/build $(TARGET) >/dev/null
+	@$(CROSS_DIR)/packages/debian/build $(TARGET)
 
 size: ## print the size of the stripped release binaries
 	@cargo build -q --release --locked
 	@bytes=$$(wc -c < $(CROSS_OUT)/release/ftpsd) && printf '%-32s %8d bytes\n' host "$$bytes"
+	@$(MAKE) --no-print-directory sizes
+
+sizes: # what size prints, without the host's
 	@for t in $(CROSS_TARGETS); do \
 		f=$(CROSS_OUT)/cross/$$t/release/ftpsd; \
 		if [ -f "$$f" ]; then bytes=$$(wc -c < "$$f"); printf '%-32s %8d bytes\n' "$$t" "$$bytes"; \

@@ -1,0 +1,93 @@
+#!/bin/sh
+# Installs ftpsd from the directory that this file is in. Only what BusyBox has is needed.
+#
+#   sh install.sh [INIT]
+#
+# INIT is busybox, sysv, openrc, openwrt, systemd or none; found out unless told. With
+# DESTDIR=/path/of/image it goes into the tree of an image. /etc/ftpsd.toml is never written over, and
+# nothing is started; a server that runs goes on as it is until its restart.
+set -eu
+cd "$(dirname "$0")"
+umask 022
+root=${DESTDIR:-}
+
+die() {
+    echo "install.sh: $*" >&2
+    exit 1
+}
+
+# put FILE MODE PLACE: by one rename, also over a program that runs.
+put() {
+    mkdir -p "$root${3%/*}"
+    cp "$1" "$root$3.new"
+    chmod "$2" "$root$3.new"
+    mv -f "$root$3.new" "$root$3"
+    echo "$root$3"
+}
+
+if command -v sha256sum >/dev/null; then
+    sha256sum -c SHA256SUMS >/dev/null || die "a file is not what it was when it was packed"
+fi
+if [ -z "$root" ]; then
+    ./ftpsd -V >/dev/null || die "this binary is for another processor than $(uname -m)"
+fi
+
+init=${1:-}
+if [ -z "$init" ]; then
+    if [ -e "$root/etc/rc.common" ]; then
+        init=openwrt
+    elif readlink "$root/sbin/init" | grep -q systemd; then
+        init=systemd
+    elif [ -e "$root/sbin/openrc-run" ]; then
+        init=openrc
+    elif [ -d "$root/etc/rc2.d" ] || [ -d "$root/etc/rc.d/rc2.d" ]; then
+        init=sysv
+    elif [ -d "$root/etc/init.d" ]; then
+        init=busybox
+    else
+        init=none
+    fi
+fi
+case $init in
+    busybox) from=S50ftpsd mode=755 place=/etc/init.d/S50ftpsd ;;
+    sysv) from=S50ftpsd mode=755 place=/etc/init.d/ftpsd ;;
+    openrc) from=ftpsd.openrc mode=755 place=/etc/init.d/ftpsd ;;
+    openwrt) from=ftpsd.procd mode=755 place=/etc/init.d/ftpsd ;;
+    systemd) from=ftpsd.service mode=644 place=/etc/systemd/system/ftpsd.service ;;
+    none) place= ;;
+    *) die "INIT may be busybox, sysv, openrc, openwrt, systemd or none, not $init" ;;
+esac
+
+put ftpsd 755 /usr/sbin/ftpsd
+put init/ftpsd.toml 644 /usr/share/ftpsd/ftpsd.toml
+if [ -d "$root/usr/share/man" ]; then
+    put man/ftpsd.8 644 /usr/share/man/man8/ftpsd.8
+    put man/ftpsd.conf.5 644 /usr/share/man/man5/ftpsd.conf.5
+fi
+[ -z "$place" ] || put "init/$from" "$mode" "$place"
+ROOT=$root sh init/add-account ftp /srv/ftp
+
+config=$root/etc/ftpsd.toml
+if [ -e "$config" ]; then
+    echo "$config stays as it is; restart the server for the new version"
+    exit
+fi
+(
+    umask 077
+    echo "# The least; /usr/share/ftpsd/ftpsd.toml shows every key."
+    echo 'listen = ["0.0.0.0:21"]'
+    echo 'account = "ftp"'
+    echo 'state-dir = "/var/lib/ftpsd"'
+    [ "$init" = systemd ] || echo 'pid-file = "/run/ftpsd.pid"'
+    echo
+    echo '[[user]]'
+    echo 'name = "operator"'
+    echo '# "*" lets nobody in; put what ftpsd --hash-password prints in its place.'
+    echo 'password = "*"'
+    echo 'root = "/srv/ftp"'
+) >"$config.new"
+# The number is that of the tree, which may not be that of this system.
+chown "0:$(sed -n 's/^ftp:[^:]*:[0-9]*:\([0-9]*\):.*/\1/p' "$root/etc/passwd")" "$config.new"
+chmod 640 "$config.new"
+mv "$config.new" "$config"
+echo "$config: the user operator has no password yet (ftpsd --hash-password)"
