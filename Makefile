@@ -50,7 +50,7 @@ test-init: build ## run what is in init/ in namespaces, as root or through sudo
 	host=$$(rustc -vV | sed -n 's/^host: //p'); \
 	cross/dist "$$host" $(BUILT)/release/ftpsd $(BUILT)/init-dist && \
 	$$runner FTPSD_BINARY=$(BUILT)/release/ftpsd \
-	    FTPSD_DIST="$$(ls $(BUILT)/init-dist/ftpsd-*-$$host.tar.gz)" tests/init/run
+	    FTPSD_DIST=$(BUILT)/init-dist/ftpsd-$(VERSION)-$$host.tar.gz tests/init/run
 
 test-board: tools ## run the server on an emulated board; BOARD=full for the long form
 	cross/build armv7-unknown-linux-musleabihf

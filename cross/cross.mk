@@ -7,6 +7,7 @@ TARGET ?= armv7-unknown-linux-musleabihf
 CROSS_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 CROSS_TARGETS := $(sort $(basename $(notdir $(wildcard $(CROSS_DIR)/*.conf))))
 CROSS_OUT := $(or $(CARGO_TARGET_DIR),target)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # For `make dist` and `make test-dist`: TARGET where it is told, else all.
 TARGETS ?= $(if $(filter file,$(origin TARGET)),$(CROSS_TARGETS),$(TARGET))
 
@@ -31,8 +32,8 @@ test-dist: ## build and pack TARGET twice in two places and compare; install wha
 	tests/dist/run $(TARGET)
 
 deb: ## make the Debian package for TARGET
-	@$(CROSS_DIR)/build $(TARGET) >/dev/null
-	@$(CROSS_DIR)/packages/debian/build $(TARGET)
+	@$(MAKE) --no-print-directory dist TARGETS=$(TARGET)
+	@$(CROSS_DIR)/packages/debian/build $(CROSS_OUT)/dist/ftpsd-$(VERSION)-$(TARGET).tar.gz $(CROSS_OUT)/packages
 
 size: ## print the size of the stripped release binaries
 	@cargo build -q --release --locked
