@@ -5,27 +5,37 @@
 ################################################################################
 
 FTPSD_VERSION = 0.1.0
-# The sources that this external tree is part of.
-FTPSD_SITE = $(BR2_EXTERNAL_FTPSD_PATH)/../../..
-FTPSD_SITE_METHOD = local
-FTPSD_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude target
 FTPSD_LICENSE = MIT or Apache-2.0
 FTPSD_LICENSE_FILES = LICENSE-MIT LICENSE-APACHE
 
 FTPSD_RUST_TARGET = $(call qstrip,$(BR2_PACKAGE_FTPSD_TARGET))
 FTPSD_CONFIG = $(call qstrip,$(BR2_PACKAGE_FTPSD_CONFIG))
 
+FTPSD_DIST = $(call qstrip,$(BR2_PACKAGE_FTPSD_DIST))
+
+ifeq ($(FTPSD_DIST),)
+# The sources that this external tree is part of.
+FTPSD_SITE = $(BR2_EXTERNAL_FTPSD_PATH)/../../..
+FTPSD_SITE_METHOD = local
+FTPSD_OVERRIDE_SRCDIR_RSYNC_EXCLUSIONS = --exclude target
+FTPSD_BINARY = target/cross/$(FTPSD_RUST_TARGET)/release/ftpsd
+
 define FTPSD_BUILD_CMDS
 	cd $(@D) && CARGO_TARGET_DIR=$(@D)/target ./cross/build $(FTPSD_RUST_TARGET)
 endef
+else
+FTPSD_SITE = $(FTPSD_DIST)
+FTPSD_SITE_METHOD = file
+FTPSD_SOURCE = ftpsd-$(FTPSD_VERSION)-$(FTPSD_RUST_TARGET).tar.gz
+FTPSD_BINARY = ftpsd
+endif
 
 define FTPSD_INSTALL_CONFIG
 	$(INSTALL) -D -m 0640 $(FTPSD_CONFIG) $(TARGET_DIR)/etc/ftpsd.toml
 endef
 
 define FTPSD_INSTALL_TARGET_CMDS
-	$(INSTALL) -D -m 0755 $(@D)/target/cross/$(FTPSD_RUST_TARGET)/release/ftpsd \
-		$(TARGET_DIR)/usr/sbin/ftpsd
+	$(INSTALL) -D -m 0755 $(@D)/$(FTPSD_BINARY) $(TARGET_DIR)/usr/sbin/ftpsd
 	$(if $(FTPSD_CONFIG),$(FTPSD_INSTALL_CONFIG))
 endef
 

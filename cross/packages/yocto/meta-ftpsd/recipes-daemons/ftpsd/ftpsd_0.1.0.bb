@@ -2,12 +2,12 @@ SUMMARY = "FTP server over TLS for small Linux devices"
 DESCRIPTION = "Serves files by FTP over TLS to users of its own that one configuration file names."
 SECTION = "network"
 LICENSE = "MIT | Apache-2.0"
-LIC_FILES_CHKSUM = " \
+LIC_FILES_CHKSUM = "\
     file://LICENSE-MIT;md5=6166b13452d4d294aee58b3c9b5f52c5 \
     file://LICENSE-APACHE;md5=1836efb2eb779966696f473ee8540542 \
 "
 
-# The program is static, and made by `make cross TARGET=...` before: with Rust as Yocto has it, 32-bit
+# The program is static, and made by `make dist TARGET=...` before: with Rust as Yocto has it, 32-bit
 # programs fail in 2038.
 FTPSD_TARGET ?= ""
 FTPSD_TARGET:aarch64 ?= "aarch64-unknown-linux-musl"
@@ -17,19 +17,12 @@ FTPSD_TARGET:arm ?= "${@bb.utils.contains('TUNE_FEATURES', 'armv7a', \
     'armv7-unknown-linux-musleabihf', bb.utils.contains('TUNE_FEATURES', 'armv6', \
     'arm-unknown-linux-musleabi', 'armv5te-unknown-linux-musleabi', d), d), d)}"
 
-FILESEXTRAPATHS:prepend := "${FTPSD_SOURCE}:"
-SRC_URI = " \
-    file://target/cross/${FTPSD_TARGET}/release/ftpsd \
-    file://init/S50ftpsd \
-    file://init/ftpsd.service \
-    file://init/ftpsd.toml \
-    file://LICENSE-MIT \
-    file://LICENSE-APACHE \
-"
+FILESEXTRAPATHS:prepend := "${FTPSD_DIST}:"
+SRC_URI = "file://ftpsd-${PV}-${FTPSD_TARGET}.tar.gz"
 
 # Files are unpacked to WORKDIR before Yocto 5.1.
 UNPACKDIR ??= "${WORKDIR}"
-S = "${UNPACKDIR}"
+S = "${UNPACKDIR}/ftpsd-${PV}-${FTPSD_TARGET}"
 
 inherit systemd update-rc.d useradd
 
@@ -47,14 +40,14 @@ do_configure[noexec] = "1"
 do_compile[noexec] = "1"
 
 do_install() {
-    install -D -m 0755 ${S}/target/cross/${FTPSD_TARGET}/release/ftpsd ${D}${sbindir}/ftpsd
+    install -D -m 0755 ${S}/ftpsd ${D}${sbindir}/ftpsd
     install -D -m 0644 ${S}/init/ftpsd.toml ${D}${datadir}/ftpsd/ftpsd.toml
     install -D -m 0755 ${S}/init/S50ftpsd ${D}${sysconfdir}/init.d/ftpsd
     install -D -m 0644 ${S}/init/ftpsd.service ${D}${systemd_system_unitdir}/ftpsd.service
     install -d -m 0750 -o ftp -g ftp ${D}/srv/ftp
 }
 
-FILES:${PN} += "/srv/ftp ${datadir}/ftpsd"
+FILES:${PN} += "/srv/ftp"
 
 # It is static and stripped.
 INHIBIT_PACKAGE_STRIP = "1"
