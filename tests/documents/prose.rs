@@ -183,6 +183,49 @@ fn commands_of_make_exist() {
     assert!(checked > 6, "only {checked} commands were checked");
 }
 
+/// A row for each file of a target, with the kernel that it names.
+#[test]
+fn the_table_of_targets_is_that_of_the_target_files() {
+    let page = text("cross/README.md");
+    let document = column(&page, 0)
+        .into_iter()
+        .zip(column(&page, 2))
+        .map(|(target, kernel)| format!("{} {kernel}", target.trim_matches('`')))
+        .collect();
+    let code: BTreeSet<String> = files_below("cross")
+        .iter()
+        .filter_map(|name| name.strip_prefix("cross/")?.strip_suffix(".conf"))
+        .filter(|target| !target.contains('/'))
+        .map(|target| {
+            let conf = text(&format!("cross/{target}.conf"));
+            let kernel = conf.lines().find_map(|line| line.strip_prefix("KERNEL="));
+            format!("{target} {}", kernel.unwrap())
+        })
+        .collect();
+    assert!(code.len() >= 5, "{code:?}");
+    same("targets in cross/README.md", &code, &document);
+}
+
+/// From nothing to a server on the board; tests/init/dist runs the two of the board.
+#[test]
+fn a_board_takes_five_commands() {
+    let page = text("cross/README.md");
+    let commands: Vec<&str> = chapter(&page, "From nothing to a binary on the board")
+        .lines()
+        .skip_while(|line| !line.starts_with("    "))
+        .take_while(|line| line.starts_with("    "))
+        .map(str::trim_start)
+        .collect();
+    let programs: Vec<&str> = commands
+        .iter()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(programs, ["sudo", "make", "scp", "ssh", "ssh"]);
+    let (_, target) = commands[1].split_once("make dist TARGET=").unwrap();
+    assert!(root().join(format!("cross/{target}.conf")).is_file());
+    assert!(commands[2].contains(target));
+}
+
 #[test]
 fn the_documents_stay_short() {
     // README has a row for each command.
