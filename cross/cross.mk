@@ -29,7 +29,9 @@ size: ## print the size of the stripped release binaries
 	@bytes=$$(wc -c < $(CROSS_OUT)/release/ftpsd) && printf '%-32s %8d bytes\n' host "$$bytes"
 	@for t in $(CROSS_TARGETS); do \
 		f=$(CROSS_OUT)/cross/$$t/release/ftpsd; \
-		if [ -f "$$f" ]; then bytes=$$(wc -c < "$$f"); printf '%-32s %8d bytes\n' "$$t" "$$bytes"; \
+		if [ -f "$$f" ]; then bytes=$$(wc -c < "$$f"); BUDGET=; . $(CROSS_DIR)/$$t.conf; \
+			printf '%-32s %8d bytes%s\n' "$$t" "$$bytes" "$${BUDGET:+ of $$BUDGET}"; \
+			[ "$$bytes" -le "$${BUDGET:-$$bytes}" ] || exit; \
 		else printf '%-32s not built: make cross TARGET=%s\n' "$$t" "$$t"; fi; \
 	done
 
