@@ -43,7 +43,9 @@ size: ## print the size of the stripped release binaries
 sizes: # what size prints, without the host's
 	@for t in $(CROSS_TARGETS); do \
 		f=$(CROSS_OUT)/cross/$$t/release/ftpsd; \
-		if [ -f "$$f" ]; then bytes=$$(wc -c < "$$f"); printf '%-32s %8d bytes\n' "$$t" "$$bytes"; \
+		if [ -f "$$f" ]; then bytes=$$(wc -c < "$$f"); BUDGET=; . $(CROSS_DIR)/$$t.conf; \
+			printf '%-32s %8d bytes%s\n' "$$t" "$$bytes" "$${BUDGET:+ of $$BUDGET}"; \
+			[ "$$bytes" -le "$${BUDGET:-$$bytes}" ] || exit; \
 		else printf '%-32s not built: make cross TARGET=%s\n' "$$t" "$$t"; fi; \
 	done
 

@@ -4,7 +4,9 @@ pub mod file;
 pub mod fixed;
 pub mod keys;
 pub mod network;
+pub mod read;
 pub mod storage;
+mod tables;
 pub mod users;
 pub mod value;
 
@@ -13,7 +15,6 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use toml::de::DeTable;
 use toml::Spanned;
 
@@ -24,14 +25,11 @@ use value::{Access, Address, Count, LogTarget, Millis, PasswordHash, PortRange, 
 use crate::proto::network::Network;
 
 /// A configuration that was checked as far as the text alone allows.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug)]
 pub struct Config {
     /// Addresses for explicit TLS.
-    #[serde(default)]
     pub listen: Vec<Address>,
     /// Addresses for implicit TLS.
-    #[serde(default)]
     pub listen_implicit: Vec<Address>,
     /// The system account that root is given up for.
     pub account: Option<Spanned<String>>,
@@ -42,103 +40,75 @@ pub struct Config {
     /// Where the log goes; `None` is syslog, and standard error in the foreground.
     pub log: Option<LogTarget>,
     /// Sessions at once, each with a thread of its own.
-    #[serde(default)]
     pub workers: Workers,
     /// Networks that may connect.
-    #[serde(default = "Network::everywhere")]
     pub allow: Vec<Network>,
     /// Networks that may not, even where `allow` has them.
-    #[serde(default)]
     pub deny: Vec<Network>,
     /// Sessions at once from one address; half of the workers unless the file says otherwise.
     pub sessions_per_address: Option<Count>,
     /// Sessions at once that have not logged in; three quarters of the workers likewise.
     pub sessions_before_login: Option<Count>,
     /// How long an address, or an address with a name, is refused after failed logins.
-    #[serde(default = "Millis::penalty")]
     pub login_penalty: Millis,
     /// Ports for passive data connections.
-    #[serde(default)]
     pub passive_ports: PortRange,
     /// Whether PORT and EPRT are understood.
-    #[serde(default)]
     pub active_mode: bool,
     /// What ties a data connection to its control connection.
-    #[serde(default)]
     pub data_session: DataSession,
     /// The IPv4 address that PASV announces in place of the server's own.
     pub passive_address: Option<PassiveAddress>,
     /// What becomes of an upload that ends without close_notify.
-    #[serde(default)]
     pub truncated_uploads: TruncatedUploads,
     /// The lowest version of TLS.
-    #[serde(default = "TlsVersion::lowest")]
     pub tls_min: TlsVersion,
     /// The highest version of TLS.
-    #[serde(default = "TlsVersion::highest")]
     pub tls_max: TlsVersion,
     /// Networks from which logins and data in clear text are permitted.
-    #[serde(default)]
     pub plain_from: Vec<Network>,
     /// Whether TYPE A translates line ends.
-    #[serde(default = "yes")]
     pub ascii: bool,
     /// Whether symbolic links inside a root are followed.
-    #[serde(default = "yes")]
     pub symlinks: bool,
     /// The mode of new files.
     pub file_mode: Option<FileMode>,
     /// Bytes that uploads leave free on the file system.
-    #[serde(default = "ByteSize::keep_free")]
     pub keep_free: ByteSize,
     /// After how long a partial upload that nobody resumes is removed.
-    #[serde(default = "Millis::partial_age")]
     pub partial_age: Millis,
     /// Whether an upload is synced before its reply.
-    #[serde(default = "yes")]
     pub durable: bool,
     /// Whether an upload appears under its name only when it is whole.
-    #[serde(default = "yes")]
     pub atomic: bool,
     /// From connection to login.
-    #[serde(default = "Millis::login")]
     pub login_timeout: Millis,
     /// Between two commands.
-    #[serde(default = "Millis::idle")]
     pub idle_timeout: Millis,
     /// For one TLS handshake.
-    #[serde(default = "Millis::tls")]
     pub tls_timeout: Millis,
     /// Until the data connection arrives.
-    #[serde(default = "Millis::data")]
     pub data_timeout: Millis,
     /// For a transfer in which nothing moves.
-    #[serde(default = "Millis::stall")]
     pub stall_timeout: Millis,
     /// For transfers that run when SIGTERM arrives.
-    #[serde(default = "Millis::drain")]
     pub drain_timeout: Millis,
     /// A file with the authorities whose client certificates are accepted.
     pub client_ca: Option<PathBuf>,
     /// Whether a client must present one.
-    #[serde(default)]
     pub client_certificates: ClientCertificates,
     /// A file with names and password hashes.
     pub users_file: Option<PathBuf>,
     /// Certificate chains with their keys; without one the server makes its own.
-    #[serde(default)]
     pub certificate: Vec<Certificate>,
     /// The accounts.
-    #[serde(default)]
     pub user: Vec<User>,
     /// What is different for clients from certain networks.
-    #[serde(default)]
     pub network: Vec<Override>,
 }
 
 /// `data-session`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DataSession {
     /// The data connection must resume the control connection's TLS session.
     #[default]
@@ -148,8 +118,7 @@ pub enum DataSession {
 }
 
 /// `client-certificates`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ClientCertificates {
     /// A client may do without.
     #[default]
@@ -159,8 +128,7 @@ pub enum ClientCertificates {
 }
 
 /// `[[certificate]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Certificate {
     /// PEM file with the certificate first and its issuers after it.
     pub chain: PathBuf,
@@ -169,8 +137,7 @@ pub struct Certificate {
 }
 
 /// `[[user]]`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug)]
 pub struct User {
     /// What the client gives with USER.
     pub name: Spanned<String>,
@@ -179,13 +146,10 @@ pub struct User {
     /// The directory that the user sees as `/`.
     pub root: Spanned<PathBuf>,
     /// What the user may do there.
-    #[serde(default)]
     pub access: Access,
     /// Further directories that the user sees in the root.
-    #[serde(default)]
     pub share: Shares,
     /// Whether nobody logs in while the root is not the root of a mounted file system.
-    #[serde(default)]
     pub require_mount: bool,
     /// `durable`, for this user.
     pub durable: Option<bool>,
@@ -200,7 +164,6 @@ pub struct User {
     /// Sessions of this user at once.
     pub sessions: Option<Count>,
     /// The day, from 1970-01-01, from which nobody logs in; the users file has it.
-    #[serde(skip)]
     pub expires: Option<u32>,
 }
 
@@ -339,8 +302,8 @@ impl Config {
         let table = DeTable::parse(text)
             .map_err(|error| mistake(error.span(), error.message().to_owned()))?;
         keys::check(table.get_ref()).map_err(|(span, message)| mistake(Some(span), message))?;
-        let mut config: Config = toml::from_str(text)
-            .map_err(|error: toml::de::Error| mistake(error.span(), error.message().to_owned()))?;
+        let mut config = Config::from_table(&read::Table::top(&table))
+            .map_err(|(span, message)| mistake(Some(span), message))?;
         config
             .check_addresses(table.get_ref())
             .and_then(|()| network::check(&config, table.get_ref()))
@@ -470,10 +433,6 @@ fn absolute(path: &Spanned<PathBuf>) -> Result<(), (Option<Range<usize>>, String
     }
     let message = "expected an absolute path, beginning with /".to_owned();
     Err((Some(path.span()), message))
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// Where the elements of a list stand.

@@ -4,17 +4,16 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Range;
 
-use serde::de::{Deserialize, Deserializer};
-use toml::de::DeTable;
+use toml::de::{DeTable, DeValue};
+use toml::Spanned;
 
-use super::value::from_text;
+use super::read::{parsed, word, FromToml, Mistake};
 use super::{Config, DataSession};
 use crate::proto::network::Network;
 use crate::proto::outcome::Decided;
 
 /// `[[network]]`: what is different for clients from there.
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct Override {
     /// The clients it is for.
     pub from: Vec<Network>,
@@ -49,8 +48,7 @@ pub struct Versions {
 }
 
 /// `truncated-uploads`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TruncatedUploads {
     /// Not stored.
     #[default]
@@ -193,7 +191,7 @@ pub(super) fn check(
     };
     let place = |table: &DeTable<'_>| {
         let value = table.get("tls-max").or_else(|| table.get("tls-min"));
-        value.map(toml::Spanned::span)
+        value.map(Spanned::span)
     };
     let message = "tls-min is above tls-max here: expected a version of TLS that is left";
     if impossible(None) {
@@ -208,7 +206,7 @@ pub(super) fn check(
         }
         if network.from.is_empty() {
             return Err((
-                table.get("from").map(toml::Spanned::span),
+                table.get("from").map(Spanned::span),
                 "expected at least one network, such as \"192.0.2.0/24\"".to_owned(),
             ));
         }
@@ -237,10 +235,10 @@ impl TlsVersion {
     }
 }
 
-impl<'de> Deserialize<'de> for TlsVersion {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TlsVersion, D::Error> {
+impl FromToml for TlsVersion {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<TlsVersion, Mistake> {
         let expected = "a version of TLS that this server has: \"1.2\" or \"1.3\"";
-        from_text(deserializer, expected, |text| match text {
+        parsed(value, expected, |text| match text {
             "1.2" => Some(TlsVersion::V12),
             "1.3" => Some(TlsVersion::V13),
             _ => None,
@@ -248,11 +246,22 @@ impl<'de> Deserialize<'de> for TlsVersion {
     }
 }
 
-impl<'de> Deserialize<'de> for PassiveAddress {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PassiveAddress, D::Error> {
+impl FromToml for TruncatedUploads {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<TruncatedUploads, Mistake> {
+        let all = [
+            TruncatedUploads::Refuse,
+            TruncatedUploads::IfAlloMatches,
+            TruncatedUploads::AcceptFin,
+        ];
+        word(value, &all.map(|rule| (rule.word(), rule)))
+    }
+}
+
+impl FromToml for PassiveAddress {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<PassiveAddress, Mistake> {
         let expected = "one IPv4 address that clients reach, such as \"192.0.2.1\" (PASV has no \
                         form for IPv6 or names)";
-        from_text(deserializer, expected, |text| {
+        parsed(value, expected, |text| {
             let address: Ipv4Addr = text.parse().ok()?;
             let nobodys =
                 address.is_unspecified() || address.is_multicast() || address.is_broadcast();
@@ -371,7 +380,7 @@ mod tests {
             ),
             (
                 "[[network]]\nfrom = [\"10.0.0.1\"]\ntls-min = 1.2",
-                "f:4:11: invalid type: floating point `1.2`, expected a string",
+                "f:4:11: expected a string instead of this float",
             ),
             (
                 "passive-address = \"fd00::1\"",
@@ -390,8 +399,7 @@ mod tests {
             ("[[network]]\n", "f:2:1: missing field `from`"),
             (
                 "truncated-uploads = \"accept\"",
-                "f:2:21: unknown variant `accept`, expected one of `refuse`, `if-allo-matches`, \
-                 `accept-fin`",
+                "f:2:21: expected \"refuse\" or \"if-allo-matches\" or \"accept-fin\"",
             ),
         ] {
             assert_eq!(parse(text).unwrap_err(), expected);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use toml::de::DeValue;
 use toml::Spanned;
 
-use super::value::{from_text, Access};
+use super::read::{integer, mistake, parsed, FromToml, Mistake};
+use super::value::Access;
 use super::{Config, User};
 use crate::proto::parameters::Rights;
 use crate::proto::path::{self, VirtualPath};
@@ -20,16 +21,13 @@ pub struct ByteSize(pub u64);
 pub struct FileMode(pub u32);
 
 /// `share`: a further directory that the user sees in the root.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// The directory.
     pub path: Spanned<PathBuf>,
     /// What the user may do there.
-    #[serde(default = "Share::read_only")]
     pub access: Access,
     /// Whether it is there only while it is the root of a mounted file system.
-    #[serde(default)]
     pub require_mount: bool,
 }
 
@@ -78,7 +76,7 @@ impl Default for Storage {
 }
 
 impl Share {
-    fn read_only() -> Access {
+    pub(super) fn read_only() -> Access {
         Access(Rights::READ_ONLY)
     }
 
@@ -124,38 +122,21 @@ impl FileMode {
     }
 }
 
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ByteSize, D::Error> {
-        deserializer.deserialize_any(ByteSizeVisitor)
+impl FromToml for ByteSize {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<ByteSize, Mistake> {
+        let text = value.get_ref().as_str();
+        let number = || u64::try_from(integer(value)?).ok().map(ByteSize);
+        text.map_or_else(number, ByteSize::parse).ok_or_else(|| {
+            let expected = "a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\" or 0";
+            mistake(value, expected)
+        })
     }
 }
 
-struct ByteSizeVisitor;
-
-const BYTE_SIZE: &str = "a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\" or 0";
-
-impl Visitor<'_> for ByteSizeVisitor {
-    type Value = ByteSize;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(BYTE_SIZE)
-    }
-
-    fn visit_i64<E: Error>(self, bytes: i64) -> Result<ByteSize, E> {
-        u64::try_from(bytes)
-            .map(ByteSize)
-            .map_err(|_| E::custom(format!("expected {BYTE_SIZE}")))
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<ByteSize, E> {
-        ByteSize::parse(text).ok_or_else(|| E::custom(format!("expected {BYTE_SIZE}")))
-    }
-}
-
-impl<'de> Deserialize<'de> for FileMode {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FileMode, D::Error> {
-        from_text(
-            deserializer,
+impl FromToml for FileMode {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<FileMode, Mistake> {
+        parsed(
+            value,
             "a mode in octal from \"0600\" to \"0777\" that lets the owner read and write",
             FileMode::parse,
         )

@@ -85,7 +85,7 @@ fn mistakes_have_a_place_and_an_expectation() {
     );
     check(
         &with("data-session = \"maybe\""),
-        "f.toml:1:16: unknown variant `maybe`, expected `required` or `preferred`",
+        "f.toml:1:16: expected \"required\" or \"preferred\"",
     );
     check(
         &GOOD.replace("root = \"/srv\"", "root = \"srv\""),

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use toml::de::DeValue;
+use toml::Spanned;
 
+use super::read::{integer, mistake, parsed, FromToml, Mistake};
 use crate::proto::network::Network;
 use crate::proto::parameters::{Right, Rights};
 
@@ -221,165 +223,112 @@ impl Default for Access {
     }
 }
 
-/// Reads a string through `parse`; the error says what was expected.
-pub(super) fn from_text<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    expected: &'static str,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse(&text).ok_or_else(|| D::Error::custom(format!("expected {expected}")))
-}
-
-impl<'de> Deserialize<'de> for Millis {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Millis, D::Error> {
-        from_text(
-            deserializer,
+impl FromToml for Millis {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Millis, Mistake> {
+        parsed(
+            value,
             "a time span with its unit, such as \"500ms\", \"30s\", \"5m\", \"2h\" or \"3d\"",
             Millis::parse,
         )
     }
 }
 
-impl<'de> Deserialize<'de> for Address {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Address, D::Error> {
-        deserializer.deserialize_str(AddressVisitor)
+impl FromToml for Address {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Address, Mistake> {
+        parsed(
+            value,
+            "an address with its port, such as \"0.0.0.0:21\" or \"[::]:21\"",
+            |text| text.parse().ok().map(Address),
+        )
     }
 }
 
-/// A visitor of its own, because an error made outside of one has the place of the whole list.
-struct AddressVisitor;
-
-impl Visitor<'_> for AddressVisitor {
-    type Value = Address;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an address with its port, such as \"0.0.0.0:21\" or \"[::]:21\"")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Address, E> {
-        text.parse().map(Address).map_err(|_| {
-            E::custom("expected an address with its port, such as \"0.0.0.0:21\" or \"[::]:21\"")
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for PortRange {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PortRange, D::Error> {
-        from_text(
-            deserializer,
+impl FromToml for PortRange {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<PortRange, Mistake> {
+        parsed(
+            value,
             "ports from 1024 up, such as \"50000-50999\", the lower first",
             PortRange::parse,
         )
     }
 }
 
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Network, D::Error> {
-        deserializer.deserialize_str(NetworkVisitor)
+impl FromToml for Network {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Network, Mistake> {
+        parsed(
+            value,
+            "a network, such as \"192.0.2.0/24\" or \"fd00::/8\", or one address",
+            Network::parse,
+        )
     }
 }
 
-struct NetworkVisitor;
-
-impl Visitor<'_> for NetworkVisitor {
-    type Value = Network;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a network, such as \"192.0.2.0/24\" or \"fd00::/8\", or one address")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Network, E> {
-        Network::parse(text).ok_or_else(|| {
-            E::custom(
-                "expected a network, such as \"192.0.2.0/24\" or \"fd00::/8\", or one address",
-            )
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for LogTarget {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LogTarget, D::Error> {
-        from_text(
-            deserializer,
+impl FromToml for LogTarget {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<LogTarget, Mistake> {
+        parsed(
+            value,
             "\"syslog\", \"syslog:/path/of/socket\", \"stderr\" or \"udp://192.0.2.1:514\"",
             LogTarget::parse,
         )
     }
 }
 
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Count, D::Error> {
-        let count = i64::deserialize(deserializer)?;
-        u16::try_from(count)
-            .ok()
-            .filter(|count| (1..=1000).contains(count))
-            .map(Count)
-            .ok_or_else(|| D::Error::custom("expected a number of sessions from 1 to 1000"))
+/// From 1 to 1000.
+fn thousand(value: &Spanned<DeValue<'_>>, expected: &str) -> Result<u16, Mistake> {
+    let count = integer(value).and_then(|count| u16::try_from(count).ok());
+    count
+        .filter(|count| (1..=1000).contains(count))
+        .ok_or_else(|| mistake(value, expected))
+}
+
+impl FromToml for Count {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Count, Mistake> {
+        thousand(value, "a number of sessions from 1 to 1000").map(Count)
     }
 }
 
-impl<'de> Deserialize<'de> for Workers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Workers, D::Error> {
-        let count = i64::deserialize(deserializer)?;
-        u16::try_from(count)
-            .ok()
-            .filter(|count| (1..=1000).contains(count))
-            .map(Workers)
-            .ok_or_else(|| D::Error::custom("expected a number of threads from 1 to 1000"))
+impl FromToml for Workers {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Workers, Mistake> {
+        thousand(value, "a number of threads from 1 to 1000").map(Workers)
     }
 }
 
-impl<'de> Deserialize<'de> for PasswordHash {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<PasswordHash, D::Error> {
-        // Not serde's own error: it shows a number, which may be a password.
-        let text = String::deserialize(deserializer).ok();
-        text.and_then(|text| PasswordHash::parse(&text))
-            .ok_or_else(|| {
-                D::Error::custom(
-                    "expected a hash that begins with $2b$ (bcrypt), $5$ or $6$ (sha-crypt), as \
-                     `ftpsd --hash-password` prints it, or \"*\" for nobody",
-                )
-            })
+impl FromToml for PasswordHash {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<PasswordHash, Mistake> {
+        let text = value.get_ref().as_str();
+        text.and_then(PasswordHash::parse).ok_or_else(|| {
+            mistake(
+                value,
+                "a hash that begins with $2b$ (bcrypt), $5$ or $6$ (sha-crypt), as \
+                 `ftpsd --hash-password` prints it, or \"*\" for nobody",
+            )
+        })
     }
 }
 
-impl<'de> Deserialize<'de> for Access {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Access, D::Error> {
-        deserializer.deserialize_any(AccessVisitor)
-    }
-}
-
-struct AccessVisitor;
-
-impl<'de> Visitor<'de> for AccessVisitor {
-    type Value = Access;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("\"full\", \"read-only\", \"upload-only\" or a list of rights")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Access, E> {
-        match text {
-            "full" => Ok(Access(Rights::FULL)),
-            "read-only" => Ok(Access(Rights::READ_ONLY)),
-            "upload-only" => Ok(Access(Rights::UPLOAD_ONLY)),
-            _ => Err(E::custom(
-                "expected \"full\", \"read-only\", \"upload-only\" or a list of rights",
-            )),
+impl FromToml for Access {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Access, Mistake> {
+        if value.get_ref().is_array() {
+            let mut rights = Rights::default();
+            for name in Vec::<String>::from_toml(value)? {
+                let found = Right::ALL.iter().find(|(_, known)| *known == name);
+                let Some((right, _)) = found else {
+                    let known = Right::ALL.map(|(_, known)| known).join(", ");
+                    return Err(mistake(value, &format!("rights out of {known}")));
+                };
+                rights = rights.with(*right);
+            }
+            return Ok(Access(rights));
         }
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Access, A::Error> {
-        let mut rights = Rights::default();
-        while let Some(name) = seq.next_element::<String>()? {
-            let found = Right::ALL.iter().find(|(_, known)| *known == name);
-            let Some((right, _)) = found else {
-                let known = Right::ALL.map(|(_, known)| known).join(", ");
-                return Err(A::Error::custom(format!("expected rights out of {known}")));
-            };
-            rights = rights.with(*right);
-        }
+        let rights = match value.get_ref().as_str() {
+            Some("full") => Rights::FULL,
+            Some("read-only") => Rights::READ_ONLY,
+            Some("upload-only") => Rights::UPLOAD_ONLY,
+            _ => {
+                let expected = "\"full\", \"read-only\", \"upload-only\" or a list of rights";
+                return Err(mistake(value, expected));
+            }
+        };
         Ok(Access(rights))
     }
 }
