@@ -11,10 +11,8 @@ VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 # For `make dist` and `make test-dist`: TARGET where it is told, else all.
 TARGETS ?= $(if $(filter file,$(origin TARGET)),$(CROSS_TARGETS),$(TARGET))
 
-# What runs on the 32-bit ARM binary, under qemu-user; TESTS adds to it or takes its place.
-ARM := armv7-unknown-linux-musleabihf
-TESTS ?= sizes:: times:: calendar:: directories:: commands:: names:: large:: room:: storage:: \
-	shares:: stale:: rivals:: resume::
+# What test-arm runs on, the one that differs most first; ARM_TESTS chooses among the tests.
+ARM_TARGETS ?= armv5te-unknown-linux-musleabi armv7-unknown-linux-musleabihf aarch64-unknown-linux-musl
 
 .PHONY: cross cross-all dist test-dist deb size sizes test-arm test-arm-large
 
@@ -49,21 +47,8 @@ sizes: # what size prints, without the host's
 		else printf '%-32s not built: make cross TARGET=%s\n' "$$t" "$$t"; fi; \
 	done
 
-# Only Debian's qemu-user can be told another time: a static emulator takes no library.
-test-arm: ## run the tests of files, sizes and times on the 32-bit ARM binary, emulated
-	@$(CROSS_DIR)/build $(ARM)
-	@. $(CROSS_DIR)/$(ARM).conf; tests='$(TESTS)'; runner="$$QEMU"; \
-	if ! command -v "$$runner" >/dev/null; then \
-		runner="$$QEMU-static"; \
-		command -v "$$runner" >/dev/null || { echo "install qemu-user" >&2; exit 1; }; \
-		case $$tests in *calendar::*) \
-			echo "NOT RUN: calendar, because $$runner cannot be told the time; install qemu-user" >&2; \
-			tests=$$(echo "$$tests" | sed 's/calendar:://');; \
-		esac; \
-	fi; \
-	FTPSD_RESUME_BREAKS=$${FTPSD_RESUME_BREAKS:-5} \
-	FTPSD_BINARY=$(abspath $(CROSS_OUT))/cross/$(ARM)/release/ftpsd FTPSD_RUNNER="$$runner -cpu $$QEMU_CPU" \
-		$(CARGO) test --locked --test server -- $(TEST_OPTIONS) $$tests
+test-arm: ## run unit and server tests on the ARM binaries, emulated; ARM_TESTS=all for all of them
+	@CARGO='$(CARGO)' ARM_TESTS='$(ARM_TESTS)' TEST_OPTIONS='$(TEST_OPTIONS)' tests/arm/run $(ARM_TARGETS)
 
-test-arm-large: ## send 5 GiB both ways with the 32-bit ARM binary
-	@$(MAKE) --no-print-directory test-arm TESTS=large:: TEST_OPTIONS='--ignored --nocapture'
+test-arm-large: ## send 5 GiB both ways with the ARM binaries
+	@$(MAKE) --no-print-directory test-arm ARM_TESTS=large:: TEST_OPTIONS='--ignored --nocapture'

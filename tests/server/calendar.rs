@@ -5,18 +5,26 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::certificates::without;
 use crate::client::Client;
 use crate::gaps::wrap;
-use crate::harness::{inside, Server, USER};
+use crate::harness::{inside, Family, Port, Server, USER};
 use crate::lacking::clock_set_to;
+use crate::programs::{curl, run, url};
 use crate::tls::{Version, VERSIONS};
 
 const DAY: i64 = 24 * 3600;
 
 /// A server whose clock begins at that time.
 fn server(clock: &str) -> Server {
+    server_with(clock, |text| text)
+}
+
+/// The same with a configuration that was changed.
+fn server_with(clock: &str, change: fn(String) -> String) -> Server {
     Server::start_as("", &[(USER, "\"full\"")], |command| {
         let config = PathBuf::from(command.get_args().last().unwrap());
+        fs::write(&config, change(fs::read_to_string(&config).unwrap())).unwrap();
         let root = config.with_file_name("root");
         wrap(command, inside(&clock_set_to(clock), &root));
     })
@@ -79,6 +87,40 @@ fn the_year_of_what_is_old_or_to_come() {
             assert_eq!(client.retrieve("RETR new"), b"content");
             client.expect("DELE new", 250);
             client.expect("QUIT", 221);
+        }
+    }
+}
+
+/// Seconds since 1970 need more than 31 bits, then more than 32, when a device first starts: it makes
+/// its certificate, and clients go about their work.
+#[test]
+fn a_first_start_when_32_bits_are_used_up() {
+    for clock in [
+        "2040-02-29 12:00:00",
+        "2106-02-07 06:28:20",
+        "2107-01-01 00:00:00",
+    ] {
+        let server = server_with(clock, without);
+        server.wait_for_log(&["notice: certificate file=", "until=9999-12-31T00:00:00Z"]);
+        for version in VERSIONS {
+            // It knows no issuer of that certificate.
+            let go = |path: &str, arguments: &[&str]| {
+                let mut command = curl(&server, Port::Explicit, version);
+                command.arg("-kv").args(arguments);
+                let done = run(command.arg(url(&server, Port::Explicit, Family::V4, path)));
+                (done.stderr.clone(), done.succeeded())
+            };
+            let file = server.scratch().join("file");
+            fs::write(&file, b"content").unwrap();
+            let set = "-MFMT 21080229235958 new";
+            let upload = ["-T", file.to_str().unwrap(), "-Q", set, "-Q", "-MDTM new"];
+            let (said, _) = go("new", &upload);
+            assert!(said.contains("< 213 21080229235958"), "{clock}: {said}");
+            assert_eq!(go("new", &[]).1, "content");
+            let (_, listed) = go("", &[]);
+            assert!(listed.contains(" Feb 29  2108 new"), "{clock}: {listed}");
+            let (_, listed) = go("", &["-X", "MLSD"]);
+            assert!(listed.contains(";modify=21080229235958;"), "{listed}");
         }
     }
 }

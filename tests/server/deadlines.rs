@@ -168,8 +168,8 @@ fn no_command() {
         assert_eq!(client.end(), End::CloseNotify);
         // An open port and half a command make no difference.
         let mut client = Client::ready(&server, version);
-        client.passive();
         takes_short(|| {
+            client.passive();
             client.send(b"RETR fi");
             client.expect_reply(421);
         });

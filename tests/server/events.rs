@@ -256,8 +256,14 @@ fn no_passive_port_is_free() {
     drop(taken);
     assert_eq!(client.retrieve("RETR file"), b"content");
     let lines = ended(&server, 1, client);
-    let taken = "warning: no-passive-port error=\"Address already in use (os error 98)\"";
-    assert_eq!(within(&lines)[..2], [taken; 2]);
+    // The C libraries have texts of their own: "Address already in use", "Address in use".
+    for line in &within(&lines)[..2] {
+        assert!(
+            line.starts_with("warning: no-passive-port error=\"Address ")
+                && line.ends_with(" in use (os error 98)\""),
+            "{line}"
+        );
+    }
 }
 
 #[test]

@@ -307,7 +307,7 @@ impl Faulty {
                 let path = format!("path=/{}/", upload.directory);
                 // The log has what failed, and not what followed from it.
                 let reason = match what.contains("error=EIO:") {
-                    true => "Input/output error",
+                    true => "error (os error 5)",
                     false => " error=",
                 };
                 self.server.wait_for_log(&[&path, reason, "result="]);

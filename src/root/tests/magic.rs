@@ -7,7 +7,7 @@ use super::*;
 
 /// What the names mean below `top`, through both resolvers, which agree.
 fn meanings(top: &Path, names: &[&str]) -> Vec<Result<Kind, FileErrorKind>> {
-    let meanings = BOTH.map(|resolver| {
+    let meanings = both(true).map(|resolver| {
         let root = Root::open(top, "anna", Storage::default())
             .unwrap()
             .with_resolver(resolver);
