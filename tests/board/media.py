@@ -60,4 +60,10 @@ VFAT = Medium(
     options=(" /card vfat ",),
     damage="FAT-fs .*(error|read-only)", damage_fails=False, seals=False,
     check=("fsck.vfat", "-n"))
+# As on eMMC.
+F2FS = Medium(
+    kind="f2fs", serial="chip", mebibytes=256, user="card", place="/card",
+    make=("mkfs.f2fs", "-q"), options=(" /card f2fs ",),
+    damage="F2FS-fs .*([Ii]nconsistent|corrupt|error)", damage_fails=True, seals=True,
+    check=("fsck.f2fs", "--dry-run", "-f"))
 VFAT_MENDED = Medium(**{**VFAT.__dict__, "kind": "vfat-mended", "mend": ("fsck.vfat", "-a", "-w")})
