@@ -190,7 +190,9 @@ class Cuts:
                    self.small()) for _ in range(500)]
         smalls = [(name, data) for name, data in smalls if name != large]
         pauses = [self.dice.choice([0, 0, 0, 0.3]) for _ in smalls]
-        begun, power, ended = threading.Event(), threading.Event(), []
+        # Below the first of the periodic syncs, or after one or two of them.
+        enough = self.dice.randrange(7 * MIB) if self.dice.random() < 0.3 else self.dice.randrange(7 * MIB, 24 * MIB)
+        reached, power, ended = threading.Event(), threading.Event(), []
 
         def in_peace(error):
             # While the power goes the board may still say that its disk does not answer.
@@ -207,7 +209,7 @@ class Cuts:
                 in_peace(error)
 
         def switch(pause):
-            begun.wait(WAIT)
+            reached.wait(WAIT)
             time.sleep(pause)
             self.cut(turn)
             power.set()
@@ -215,19 +217,20 @@ class Cuts:
         first, second = self.session(), self.session()
         self.break_off(first)
         threads = [threading.Thread(target=row, args=(second,), daemon=True),
-                   threading.Thread(target=switch, args=(self.dice.uniform(0.3, 3.0),), daemon=True)]
+                   threading.Thread(target=switch, args=(self.dice.uniform(0, 0.5),), daemon=True)]
         for thread in threads:
             thread.start()
         try:
             upload = first.begin_put(large)
-            begun.set()
             for start in range(0, len(whole), 65536):
+                if start >= enough:
+                    reached.set()
                 upload.sendall(whole[start:start + 65536])
             # The whole was faster than the cut; without its end it is none.
             power.wait(WAIT)
         except (OSError, EOFError, ftplib.Error) as error:
             in_peace(error)
-        begun.set()
+        reached.set()
         for thread in threads:
             thread.join(WAIT)
         if any(thread.is_alive() for thread in threads):
@@ -251,9 +254,10 @@ class Cuts:
     # --------------------------------------------------------------- after
 
     def look(self):
-        """After the boot: compare what is there with what may be there."""
+        """After the boot: compare what is there with what may be there. Of the long name of a partial
+        vfat may have kept the short form alone."""
         self.damage()
-        listing = self.board.run(f"cd {self.medium.place} && find . -type f ! -name '.ftpsd-*' "
+        listing = self.board.run(f"cd {self.medium.place} && find . -type f ! -name '.ftpsd-*' ! -iname 'ftpsd-~*' "
                                  "-exec sha256sum {} + 2>&1 || :", 300)
         found = {}
         for line in listing.splitlines():
