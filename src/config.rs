@@ -17,6 +17,8 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::Spanned;
 
+pub use network::{ClientCertificates, DataSession};
+
 use network::{Override, PassiveAddress, TlsVersion, TruncatedUploads};
 use storage::{ByteSize, FileMode, Share, Shares};
 use value::{Access, Address, Count, LogTarget, Millis, PasswordHash, PortRange, Workers};
@@ -50,6 +52,9 @@ pub struct Config {
     /// Networks that may not, even where `allow` has them.
     #[serde(default)]
     pub deny: Vec<Network>,
+    /// Networks that one worker is kept free for.
+    #[serde(default)]
+    pub reserve_for: Vec<Network>,
     /// Sessions at once from one address; half of the workers unless the file says otherwise.
     pub sessions_per_address: Option<Count>,
     /// Sessions at once that have not logged in; three quarters of the workers likewise.
@@ -115,6 +120,9 @@ pub struct Config {
     /// For a transfer in which nothing moves.
     #[serde(default = "Millis::stall")]
     pub stall_timeout: Millis,
+    /// Bytes per second of a transfer in the mean over `stall_timeout`.
+    #[serde(default = "ByteSize::slowest")]
+    pub slowest: ByteSize,
     /// For transfers that run when SIGTERM arrives.
     #[serde(default = "Millis::drain")]
     pub drain_timeout: Millis,
@@ -134,28 +142,6 @@ pub struct Config {
     /// What is different for clients from certain networks.
     #[serde(default)]
     pub network: Vec<Override>,
-}
-
-/// `data-session`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DataSession {
-    /// The data connection must resume the control connection's TLS session.
-    #[default]
-    Required,
-    /// It may be a TLS session of its own, as long as it does not try to resume another's.
-    Preferred,
-}
-
-/// `client-certificates`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClientCertificates {
-    /// A client may do without.
-    #[default]
-    Optional,
-    /// It may not.
-    Required,
 }
 
 /// `[[certificate]]`.
@@ -344,6 +330,7 @@ impl Config {
         config
             .check_addresses(table.get_ref())
             .and_then(|()| network::check(&config, table.get_ref()))
+            .and_then(|()| config.check_reserve(running, table.get_ref()))
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
         // More before the login than from one address, so that none keeps all others out.
@@ -352,6 +339,19 @@ impl Config {
         config.sessions_per_address.get_or_insert(Count(half));
         config.sessions_before_login.get_or_insert(Count(most));
         Ok(config)
+    }
+
+    /// A worker that is kept free must not be the only one.
+    fn check_reserve(
+        &self,
+        running: Option<Workers>,
+        table: &DeTable<'_>,
+    ) -> Result<(), (Option<Range<usize>>, String)> {
+        if self.reserve_for.is_empty() || running.unwrap_or(self.workers).0 > 1 {
+            return Ok(());
+        }
+        let message = "reserve-for keeps one worker free: expected workers = 2 or more";
+        Err((spans(table, "reserve-for").next(), message.to_owned()))
     }
 
     /// An address can have one kind of TLS. Port 0 is a different free port each time.

@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer};
 use toml::de::DeTable;
 
 use super::value::from_text;
-use super::{Config, DataSession};
+use super::Config;
 use crate::proto::network::Network;
 use crate::proto::outcome::Decided;
 
@@ -28,6 +28,28 @@ pub struct Override {
     pub tls_min: Option<TlsVersion>,
     /// The highest version of TLS.
     pub tls_max: Option<TlsVersion>,
+}
+
+/// `data-session`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataSession {
+    /// The data connection must resume the control connection's TLS session.
+    #[default]
+    Required,
+    /// It may be a TLS session of its own, as long as it does not try to resume another's.
+    Preferred,
+}
+
+/// `client-certificates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertificates {
+    /// A client may do without.
+    #[default]
+    Optional,
+    /// It may not.
+    Required,
 }
 
 /// `tls-min` and `tls-max`.

@@ -100,6 +100,10 @@ impl ByteSize {
         ByteSize(1 << 20)
     }
 
+    pub(super) fn slowest() -> ByteSize {
+        ByteSize(100)
+    }
+
     fn parse(text: &str) -> Option<ByteSize> {
         let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
         let unit: u64 = match text.get(digits.len()..)? {
@@ -132,7 +136,7 @@ impl<'de> Deserialize<'de> for ByteSize {
 
 struct ByteSizeVisitor;
 
-const BYTE_SIZE: &str = "a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\" or 0";
+const BYTE_SIZE: &str = "a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\", or a number of bytes";
 
 impl Visitor<'_> for ByteSizeVisitor {
     type Value = ByteSize;
