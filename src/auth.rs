@@ -1,13 +1,13 @@
 //! Accounts and passwords.
 
+mod turn;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crossbeam_channel::{Receiver, Sender};
 use sha_crypt::{PasswordHashRef, PasswordHasher, PasswordVerifier, ShaCrypt};
 
 use crate::config::storage::{Share, Storage};
@@ -15,12 +15,9 @@ use crate::config::value::PasswordHash;
 use crate::config::{Config, DataSession, User};
 use crate::proto::command::Password;
 use crate::proto::permissions::Permissions;
-use crate::wait::Deadline;
 
-/// Logins that may wait for the hash function at once.
-const MOST_WAITING: usize = 4;
-/// How long a login waits for its turn. On the slowest boards a hash takes a fraction of a second.
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+pub use turn::{Hashing, Turn};
+
 /// Bytes of random salt, 16 characters when encoded.
 const SALT: usize = 12;
 
@@ -158,7 +155,7 @@ impl Accounts {
             None | Some(PasswordHash::Disabled) => &self.decoy,
             Some(hash) => hash,
         };
-        let right = turn.verify(hash, password);
+        let right = turn.of(|| verify(hash, password));
         match account {
             Some(account) if right && account.hash != PasswordHash::Disabled => {
                 if !account.certificate.as_deref().is_none_or(proves) {
@@ -191,80 +188,6 @@ fn admitted(account: &Arc<Account>, today: Option<u32>) -> Checked {
         return Checked::Expired;
     }
     Checked::Accepted(Arc::clone(account))
-}
-
-/// The one place of the process where passwords are hashed, so that logins cannot take the CPU
-/// from transfers. It outlives every exchange of the accounts.
-#[derive(Debug)]
-pub struct Hashing {
-    turn: (Sender<()>, Receiver<()>),
-    waiting: AtomicUsize,
-    hashed: AtomicU32,
-}
-
-impl Default for Hashing {
-    fn default() -> Hashing {
-        Hashing {
-            turn: crossbeam_channel::bounded(1),
-            waiting: AtomicUsize::new(0),
-            hashed: AtomicU32::new(0),
-        }
-    }
-}
-
-impl Hashing {
-    /// Waits for the turn; `None` when too many wait already.
-    pub fn wait_for_turn(&self) -> Option<Turn<'_>> {
-        let waiting = Waiting::new(&self.waiting)?;
-        let deadline = Deadline::after(LONGEST_WAIT);
-        self.turn.0.send_deadline((), deadline.instant()).ok()?;
-        Some(Turn {
-            hashing: self,
-            _waiting: waiting,
-        })
-    }
-
-    /// How many passwords were hashed so far; it wraps around.
-    pub fn hashed(&self) -> u32 {
-        self.hashed.load(Ordering::Relaxed)
-    }
-}
-
-/// The one turn at the hash function, given back when dropped, also by a panic.
-#[derive(Debug)]
-pub struct Turn<'a> {
-    hashing: &'a Hashing,
-    _waiting: Waiting<'a>,
-}
-
-impl Turn<'_> {
-    fn verify(&self, hash: &PasswordHash, password: &Password) -> bool {
-        self.hashing.hashed.fetch_add(1, Ordering::Relaxed);
-        verify(hash, password)
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let _ = self.hashing.turn.1.try_recv();
-    }
-}
-
-/// One place among those that wait or hash.
-#[derive(Debug)]
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Waiting<'_> {
-    fn new(count: &AtomicUsize) -> Option<Waiting<'_>> {
-        let place = Waiting(count);
-        (count.fetch_add(1, Ordering::AcqRel) <= MOST_WAITING).then_some(place)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }
 
 impl fmt::Debug for Accounts {
@@ -307,9 +230,13 @@ fn verify(hash: &PasswordHash, password: &Password) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const PASSWORD: &[u8] = b"pass word";
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const NOBODY: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
     /// Made by crypt(3) of the C library.
     const HASHES: [&str; 4] = [
         "$6$saltsaltsaltsalt$x.kyWlEICsn7PaqziMndBVEoXjUuU1CsTkpkccEAhSJzYD9Q5gYSN/mT4xG5WFnpvDPyOyoCVMGAEcQpsEAK00",
@@ -363,7 +290,7 @@ mod tests {
 
     fn check(accounts: &Accounts, name: &[u8], password: &[u8], today: Option<u32>) -> Checked {
         let hashing = Hashing::default();
-        let turn = hashing.wait_for_turn().unwrap();
+        let turn = hashing.wait_for_turn(NOBODY, PATIENCE).unwrap();
         let password = Password::new(password.to_vec());
         let checked = accounts.check(&turn, name, &password, today, |_| false);
         assert_eq!(hashing.hashed(), 1, "as much work for every name");
@@ -417,7 +344,7 @@ mod tests {
         let config = crate::config::Config::parse(&text, std::path::Path::new("f")).unwrap();
         let accounts = Accounts::new(&config);
         let hashing = Hashing::default();
-        let turn = hashing.wait_for_turn().unwrap();
+        let turn = hashing.wait_for_turn(NOBODY, PATIENCE).unwrap();
         let by_password = |name: &str, presented: &'static str| {
             let password = Password::new(PASSWORD.to_vec());
             let proves = |wanted: &str| wanted == presented;
@@ -455,18 +382,5 @@ mod tests {
         assert_eq!(day(20_454), Some(20_454));
         assert_eq!(day(50_000), Some(50_000));
         assert_eq!(today(SystemTime::UNIX_EPOCH - Duration::from_secs(1)), None);
-    }
-
-    #[test]
-    fn a_crowd_is_turned_away_and_the_turn_comes_back() {
-        let hashing = Hashing::default();
-        let places: Vec<_> = (0..=MOST_WAITING)
-            .map(|_| Waiting::new(&hashing.waiting).unwrap())
-            .collect();
-        assert!(hashing.wait_for_turn().is_none());
-        drop(places);
-        let turn = hashing.wait_for_turn().unwrap();
-        drop(turn);
-        assert!(hashing.wait_for_turn().is_some());
     }
 }

@@ -45,6 +45,8 @@ pub struct Config {
     pub allow: Vec<Network>,
     /// Networks that may not, even where `allow` has them.
     pub deny: Vec<Network>,
+    /// Networks that one worker is kept free for.
+    pub reserve_for: Vec<Network>,
     /// Sessions at once from one address; half of the workers unless the file says otherwise.
     pub sessions_per_address: Option<Count>,
     /// Sessions at once that have not logged in; three quarters of the workers likewise.
@@ -91,6 +93,8 @@ pub struct Config {
     pub data_timeout: Millis,
     /// For a transfer in which nothing moves.
     pub stall_timeout: Millis,
+    /// Bytes per second of a transfer in the mean over `stall_timeout`.
+    pub slowest: ByteSize,
     /// For transfers that run when SIGTERM arrives.
     pub drain_timeout: Millis,
     /// A file with the authorities whose client certificates are accepted.
@@ -307,6 +311,7 @@ impl Config {
         config
             .check_addresses(table.get_ref())
             .and_then(|()| network::check(&config, table.get_ref()))
+            .and_then(|()| config.check_reserve(running, table.get_ref()))
             .and_then(|()| config.check())
             .map_err(|(span, message)| mistake(span, message))?;
         // More before the login than from one address, so that none keeps all others out.
@@ -315,6 +320,19 @@ impl Config {
         config.sessions_per_address.get_or_insert(Count(half));
         config.sessions_before_login.get_or_insert(Count(most));
         Ok(config)
+    }
+
+    /// A worker that is kept free must not be the only one.
+    fn check_reserve(
+        &self,
+        running: Option<Workers>,
+        table: &DeTable<'_>,
+    ) -> Result<(), (Option<Range<usize>>, String)> {
+        if self.reserve_for.is_empty() || running.unwrap_or(self.workers).0 > 1 {
+            return Ok(());
+        }
+        let message = "reserve-for keeps one worker free: expected workers = 2 or more";
+        Err((spans(table, "reserve-for").next(), message.to_owned()))
     }
 
     /// An address can have one kind of TLS. Port 0 is a different free port each time.

@@ -17,7 +17,7 @@ use crate::proto::reply::Reply;
 pub use penalties::{Imposed, Penalties};
 pub use slots::{Running, Slot};
 
-use slots::Slots;
+use slots::{Most, Slots};
 
 /// What an address counts as: an IPv4 address alone, an IPv6 address with its network of 64 bits,
 /// out of which one client can take any.
@@ -31,6 +31,11 @@ impl Source {
             v4 @ IpAddr::V4(_) => v4,
             IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
         })
+    }
+
+    /// The address, or the first of the network.
+    pub fn address(self) -> IpAddr {
+        self.0
     }
 }
 
@@ -47,6 +52,8 @@ pub enum Refusal {
     PerAddress,
     /// As many sessions without a login as may be.
     BeforeLogin,
+    /// No worker is free but the one that is kept for `reserve-for`.
+    Reserved,
     /// No worker is free.
     Workers,
 }
@@ -60,6 +67,7 @@ impl Refusal {
             Refusal::Penalty => "login-penalty",
             Refusal::PerAddress => "sessions-per-address",
             Refusal::BeforeLogin => "sessions-before-login",
+            Refusal::Reserved => "reserve-for",
             Refusal::Workers => "workers",
         }
     }
@@ -73,6 +81,9 @@ impl Refusal {
             Refusal::PerAddress => "Too many sessions from your address (sessions-per-address).",
             Refusal::BeforeLogin => {
                 "Too many sessions without a login; try again later (sessions-before-login)."
+            }
+            Refusal::Reserved => {
+                "The last place is kept for other addresses; try again later (reserve-for)."
             }
             Refusal::Workers => "Too many sessions; try again later (workers).",
         })
@@ -121,13 +132,23 @@ impl Limits {
         }
         // The configuration has filled both in; without one there is no such limit.
         let most = |count: Option<Count>| count.map_or(usize::MAX, |count| count.0.into());
-        self.slots().take(
-            source,
-            most(config.sessions_per_address),
-            most(config.sessions_before_login),
-            self.workers,
-        )?;
-        Ok(Slot::new(Arc::clone(self), source))
+        let is_expected = within(&config.reserve_for);
+        let most = Most {
+            from_here: most(config.sessions_per_address),
+            before_login: if is_expected {
+                usize::MAX
+            } else {
+                most(config.sessions_before_login)
+            },
+            unexpected: if config.reserve_for.is_empty() {
+                usize::MAX
+            } else {
+                self.workers.saturating_sub(1)
+            },
+            sessions: self.workers,
+        };
+        self.slots().take(source, is_expected, most)?;
+        Ok(Slot::new(Arc::clone(self), source, is_expected))
     }
 
     /// Who has to wait after failed logins. Nothing may wait while this is held.

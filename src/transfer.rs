@@ -6,6 +6,7 @@ mod copy;
 mod hearing;
 mod inquiry;
 mod listing;
+mod pace;
 
 use std::collections::VecDeque;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -27,6 +28,7 @@ use crate::signals::Stop;
 use copy::Copy;
 use hearing::Hearing;
 use listing::Listing;
+use pace::Pace;
 
 /// What a transfer works with.
 #[derive(Debug)]
@@ -267,9 +269,9 @@ fn carry(
     observed.resumed |= data.is_resumed();
     progress.protection = Some((data.version(), data.is_resumed()));
     let mut copy = Copy {
+        pace: Pace::new(terms.config, data.wire()),
         data: &mut data,
         hearing: &mut hearing,
-        stall: terms.config.stall_timeout.duration(),
         moved: &mut progress.moved,
         accepted: &mut progress.accepted,
     };

@@ -98,6 +98,10 @@ impl ByteSize {
         ByteSize(1 << 20)
     }
 
+    pub(super) fn slowest() -> ByteSize {
+        ByteSize(100)
+    }
+
     fn parse(text: &str) -> Option<ByteSize> {
         let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
         let unit: u64 = match text.get(digits.len()..)? {
@@ -127,7 +131,8 @@ impl FromToml for ByteSize {
         let text = value.get_ref().as_str();
         let number = || u64::try_from(integer(value)?).ok().map(ByteSize);
         text.map_or_else(number, ByteSize::parse).ok_or_else(|| {
-            let expected = "a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\" or 0";
+            let expected =
+                "a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\", or a number of bytes";
             mistake(value, expected)
         })
     }

@@ -128,10 +128,20 @@ fn a_password_never_stands_in_an_error() {
 }
 
 #[test]
+fn a_worker_that_is_kept_free_is_not_the_only_one() {
+    let reserved = "reserve-for = [\"192.0.2.1\"]";
+    Config::parse(&with(reserved), Path::new("f")).unwrap();
+    check(
+        &with(&format!("{reserved}\nworkers = 1")),
+        "f.toml:1:16: reserve-for keeps one worker free: expected workers = 2 or more",
+    );
+}
+
+#[test]
 fn unknown_and_planned_keys_are_refused_by_name() {
     check(
-        &with("slowest = 1000"),
-        "f.toml:1:1: `slowest` is not built yet in this version: take the line out",
+        &with("open-for = \"2h\""),
+        "f.toml:1:1: `open-for` is not built yet in this version: take the line out",
     );
     check(
         &GOOD.replace("key = ", "kee = "),
@@ -178,8 +188,8 @@ fn a_user_may_keep_files_another_way() {
 #[test]
 fn mistakes_in_how_files_are_kept() {
     for (line, expected) in [
-        ("keep-free = \"1MB\"", "f.toml:1:13: expected a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\" or 0"),
-        ("keep-free = -1", "f.toml:1:13: expected a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\" or 0"),
+        ("keep-free = \"1MB\"", "f.toml:1:13: expected a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\", or a number of bytes"),
+        ("keep-free = -1", "f.toml:1:13: expected a byte size, such as \"512KiB\", \"1MiB\", \"2GiB\", or a number of bytes"),
         ("file-mode = \"0440\"", "f.toml:1:13: expected a mode in octal from \"0600\" to \"0777\" that lets the owner read and write"),
     ] {
         check(&with(line), expected);

@@ -25,6 +25,7 @@ enum Link {
 struct ClearStream {
     socket: TcpStream,
     unsent: Vec<u8>,
+    wire: u64,
 }
 
 impl DataConnection {
@@ -40,6 +41,7 @@ impl DataConnection {
             link: Link::Clear(ClearStream {
                 socket,
                 unsent: Vec::new(),
+                wire: 0,
             }),
         }
     }
@@ -85,6 +87,14 @@ impl DataConnection {
                 .receive(scratch, each)
                 .unwrap_or(Err(TransferError::Network)),
             Link::Clear(clear) => clear.receive(scratch, each),
+        }
+    }
+
+    /// Bytes that the socket has taken and given so far, as they are on the wire.
+    pub fn wire(&self) -> u64 {
+        match &self.link {
+            Link::Secured(tls) => tls.wire(),
+            Link::Clear(clear) => clear.wire,
         }
     }
 
@@ -146,7 +156,10 @@ impl ClearStream {
             }
             match self.socket.write(rest) {
                 Ok(0) => break Err(ErrorKind::WriteZero.into()),
-                Ok(count) => sent = sent.saturating_add(count),
+                Ok(count) => {
+                    sent = sent.saturating_add(count);
+                    self.wire = self.wire.saturating_add(length(count));
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
@@ -165,6 +178,7 @@ impl ClearStream {
             match self.socket.read(scratch) {
                 Ok(0) => return Ok(Received::End),
                 Ok(count) => {
+                    self.wire = self.wire.saturating_add(length(count));
                     each(scratch.get(..count).unwrap_or_default())?;
                     return Ok(Received::Some);
                 }
@@ -177,6 +191,10 @@ impl ClearStream {
             }
         }
     }
+}
+
+fn length(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 impl AsFd for DataConnection {

@@ -15,10 +15,25 @@ pub struct Running {
     pub before_login: usize,
 }
 
+/// How many sessions there may be when one more comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Most {
+    /// From its address.
+    pub(super) from_here: usize,
+    /// Without a login.
+    pub(super) before_login: usize,
+    /// From elsewhere than `reserve-for`, when this one is.
+    pub(super) unexpected: usize,
+    /// In all.
+    pub(super) sessions: usize,
+}
+
 /// The counts. The maps have entries for running sessions alone.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     running: Running,
+    /// Sessions from elsewhere than `reserve-for`.
+    unexpected: usize,
     pub(super) by_source: HashMap<Source, usize>,
     pub(super) by_user: HashMap<String, usize>,
 }
@@ -32,22 +47,27 @@ impl Slots {
     pub(super) fn take(
         &mut self,
         source: Source,
-        per_address: usize,
-        before_login: usize,
-        workers: usize,
+        is_expected: bool,
+        most: Most,
     ) -> Result<(), Refusal> {
         if self
             .by_source
             .get(&source)
-            .is_some_and(|&count| count >= per_address)
+            .is_some_and(|&count| count >= most.from_here)
         {
             return Err(Refusal::PerAddress);
         }
-        if self.running.before_login >= before_login {
+        if self.running.before_login >= most.before_login {
             return Err(Refusal::BeforeLogin);
         }
-        if self.running.sessions >= workers {
+        if self.running.sessions >= most.sessions {
             return Err(Refusal::Workers);
+        }
+        if !is_expected {
+            if self.unexpected >= most.unexpected {
+                return Err(Refusal::Reserved);
+            }
+            add_one(&mut self.unexpected);
         }
         add(&mut self.by_source, source);
         add_one(&mut self.running.before_login);
@@ -61,15 +81,18 @@ impl Slots {
 pub struct Slot {
     limits: Arc<Limits>,
     source: Source,
+    /// From a network of `reserve-for` when it was admitted.
+    is_expected: bool,
     user: Option<String>,
 }
 
 impl Slot {
     /// For a session that [`Slots::take`] has counted.
-    pub(super) fn new(limits: Arc<Limits>, source: Source) -> Slot {
+    pub(super) fn new(limits: Arc<Limits>, source: Source, is_expected: bool) -> Slot {
         Slot {
             limits,
             source,
+            is_expected,
             user: None,
         }
     }
@@ -112,6 +135,9 @@ impl Drop for Slot {
         self.log_out();
         let mut slots = self.limits.slots();
         subtract(&mut slots.by_source, &self.source);
+        if !self.is_expected {
+            subtract_one(&mut slots.unexpected);
+        }
         subtract_one(&mut slots.running.before_login);
         subtract_one(&mut slots.running.sessions);
     }

@@ -56,7 +56,8 @@ impl Service {
         if waits() {
             return Checking::Waiting;
         }
-        let Some(turn) = self.hashing.wait_for_turn() else {
+        let patience = self.settings().config.login_timeout.duration();
+        let Some(turn) = self.hashing.wait_for_turn(source.address(), patience) else {
             return Checking::Busy;
         };
         if waits() {

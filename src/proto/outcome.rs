@@ -200,6 +200,8 @@ pub enum TransferError {
     Truncated,
     /// Nothing moved for as long as the configuration allows (426).
     Stalled,
+    /// It was slower in the mean than the configuration allows (426).
+    TooSlow,
     /// HASH took longer than the configuration allows (556).
     OutOfTime,
     /// The client sent ABOR (426).
@@ -223,6 +225,7 @@ impl TransferError {
             | TransferError::Network
             | TransferError::Truncated
             | TransferError::Stalled
+            | TransferError::TooSlow
             | TransferError::OutOfTime
             | TransferError::Aborted
             | TransferError::ControlLost
@@ -256,6 +259,7 @@ impl TransferError {
                 "The data connection ended without TLS close_notify: not stored.",
             ),
             TransferError::Stalled => Reply::new(426, "The data connection stood still too long."),
+            TransferError::TooSlow => Reply::new(426, "The transfer was too slow (slowest)."),
             // draft-bryan-ftpext-hash section 3.5.
             TransferError::OutOfTime => {
                 Reply::new(556, "It takes longer than idle-timeout allows.")
@@ -278,6 +282,7 @@ impl TransferError {
             TransferError::Network => "network",
             TransferError::Truncated => "truncated",
             TransferError::Stalled => "stalled",
+            TransferError::TooSlow => "too-slow",
             TransferError::OutOfTime => "out-of-time",
             TransferError::Aborted => "aborted",
             TransferError::ControlLost => "control-lost",

@@ -20,6 +20,7 @@ pub struct TlsStream {
     socket: Arc<TcpStream>,
     tls: ServerConnection,
     incoming: Incoming,
+    wire: u64,
 }
 
 /// Why a TLS connection cannot go on.
@@ -97,6 +98,7 @@ impl TlsStream {
             socket,
             tls,
             incoming: Incoming::new(),
+            wire: 0,
         })
     }
 
@@ -220,6 +222,7 @@ impl TlsStream {
                 Received::Truncated
             }));
         }
+        self.count(count);
         self.incoming.follow(bytes);
         while !bytes.is_empty() {
             // It takes 4096 bytes at most, and none once the peer has closed.
@@ -253,7 +256,7 @@ impl TlsStream {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut &*self.socket) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(_) => {}
+                Ok(count) => self.count(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -319,6 +322,12 @@ impl TlsStream {
         self.incoming.offered()
     }
 
+    /// Bytes of [`receive`](Self::receive) and [`flush`](Self::flush) so far, as they are on the
+    /// wire.
+    pub fn wire(&self) -> u64 {
+        self.wire
+    }
+
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
@@ -337,6 +346,11 @@ impl TlsStream {
             inner: &*self.socket,
             incoming: &mut self.incoming,
         })
+    }
+
+    fn count(&mut self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.wire = self.wire.saturating_add(bytes);
     }
 
     fn process(&mut self) -> Result<(), TlsError> {

@@ -1,7 +1,7 @@
 //! Moving the bytes, either way.
 
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 
@@ -15,6 +15,7 @@ use crate::wait::Deadline;
 
 use super::hearing::Hearing;
 use super::listing::Listing;
+use super::pace::Pace;
 
 /// Bytes moved between two looks at the control connection.
 const PIECE: usize = 64 << 10;
@@ -25,7 +26,7 @@ const LONGEST_CLOSE: Duration = Duration::from_millis(200);
 pub(super) struct Copy<'a, 'h> {
     pub(super) data: &'a mut DataConnection,
     pub(super) hearing: &'a mut Hearing<'h>,
-    pub(super) stall: Duration,
+    pub(super) pace: Pace,
     pub(super) moved: &'a mut u64,
     /// How an upload ended that was taken for whole without close_notify.
     pub(super) accepted: &'a mut Option<Cut>,
@@ -82,22 +83,19 @@ impl Copy<'_, '_> {
 
     fn flush(&mut self) -> Result<(), TransferError> {
         while !self.data.flush()? {
-            // Each wake-up means that the client took something, so the time starts again.
             self.wait(PollFlags::OUT)?;
         }
         Ok(())
     }
 
+    /// Waits for the client, or for the time to try again although nothing is reported.
     fn wait(&mut self, interest: PollFlags) -> Result<(), TransferError> {
-        let deadline = Deadline::after(self.stall);
-        if self
-            .hearing
-            .wait(&[(self.data.as_fd(), interest)], deadline)?
-        {
-            Ok(())
-        } else {
-            Err(TransferError::Stalled)
-        }
+        let deadline = self.pace.look(self.data.wire())?;
+        let begun = Instant::now();
+        self.hearing
+            .wait(&[(self.data.as_fd(), interest)], deadline)?;
+        self.pace.waited(begun.elapsed());
+        Ok(())
     }
 
     /// The end of a download: our close_notify, FIN, and a short wait for the client's, which

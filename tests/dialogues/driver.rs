@@ -809,6 +809,7 @@ fn transfer_error(words: &str) -> Result<TransferError, String> {
         TransferError::Truncated,
         TransferError::ForeignSession,
         TransferError::Stalled,
+        TransferError::TooSlow,
         TransferError::OutOfTime,
         TransferError::Aborted,
         TransferError::ControlLost,

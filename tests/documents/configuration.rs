@@ -58,7 +58,7 @@ fn the_manual_has_every_key_where_it_belongs() {
                 .iter()
                 .map(|key| (key.table.to_owned(), key.name.to_owned())),
         );
-        assert!(code.len() > 3, "{code:?}");
+        assert!(!code.is_empty(), "{code:?}");
         same(heading, &code, &document);
     }
 }

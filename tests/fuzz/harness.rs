@@ -353,7 +353,7 @@ const UNBOUND: Unbound = Unbound {
     tickets_spent: false,
 };
 
-const TRANSFER_ERRORS: [(u8, TransferError); 11] = [
+const TRANSFER_ERRORS: [(u8, TransferError); 12] = [
     (b'u', TransferError::Unreachable),
     (b'n', TransferError::NoConnection),
     (b'h', TransferError::Handshake),
@@ -361,6 +361,7 @@ const TRANSFER_ERRORS: [(u8, TransferError); 11] = [
     (b'w', TransferError::Network),
     (b't', TransferError::Truncated),
     (b'i', TransferError::Stalled),
+    (b'l', TransferError::TooSlow),
     (b'o', TransferError::OutOfTime),
     (b'a', TransferError::Aborted),
     (b'c', TransferError::ControlLost),

@@ -267,6 +267,54 @@ fn a_download_that_stands_still() {
     server.wait_for_count("result=stalled", 2);
 }
 
+/// Never still for long, but slower than `slowest`.
+#[test]
+fn an_upload_that_trickles() {
+    let server = Server::start("stall-timeout = \"400ms\"\nslowest = 100000");
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let mut data = client.start_transfer("STOR file");
+        let begin = Instant::now();
+        while data.try_send(b"a").is_ok() && begin.elapsed() < LATE {
+            std::thread::sleep(SHORT / 20);
+        }
+        let text = client.expect_reply(426).text();
+        assert!(text.contains("(slowest)"), "{text}");
+        assert!(!server.file("file").exists());
+        client.expect("DELE file", 250);
+    }
+    server.wait_for_count("result=too-slow", 2);
+}
+
+/// The system reports room in a socket's buffer when a third of it is free; a slow client makes
+/// that much in more than `stall-timeout`, and moves bytes all the time.
+#[test]
+fn a_download_that_is_slow_is_not_still() {
+    const LENGTH: usize = 32 << 20;
+    let server = Server::start("stall-timeout = \"1s\"");
+    let file = File::create(server.file("big")).unwrap();
+    file.set_len(LENGTH as u64).unwrap();
+    let mut client = Client::ready(&server, Version::V13);
+    let address = client.passive();
+    let mut data = client.connect(address);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&data.socket, 16 << 10).unwrap();
+    client.expect("RETR big", 150);
+    data.handshake();
+    let begin = Instant::now();
+    let mut received = Vec::new();
+    while begin.elapsed() < Duration::from_secs(4) {
+        data.receive(&mut received).unwrap();
+        std::thread::sleep(Duration::from_millis(80));
+    }
+    assert!(received.len() < LENGTH, "not slow at all");
+    let (rest, end) = data.read_to_end();
+    assert_eq!(
+        (received.len() + rest.len(), end),
+        (LENGTH, End::CloseNotify)
+    );
+    client.expect_reply(226);
+}
+
 /// A client that never answers close_notify costs a moment once, not at every download.
 #[test]
 fn a_client_that_does_not_answer_close_notify() {

@@ -117,6 +117,35 @@ fn sessions_before_login() {
     admitted(&server, None);
 }
 
+/// Whoever takes all there is leaves a way in for `reserve-for`.
+#[test]
+fn one_worker_is_kept_free() {
+    let server = Server::start(
+        "workers = 3\nsessions-before-login = 1\nreserve-for = [\"127.0.0.9\", \"127.1.0.0/16\"]",
+    );
+    let engineer = loopback(9);
+    let mut first = secured(&server, None);
+    turned_away(&server, loopback(2), "sessions-before-login");
+    first.log_in(USER, PASSWORD);
+    let mut second = secured(&server, loopback(2));
+    turned_away(&server, loopback(3), "sessions-before-login");
+    ends(secured(&server, engineer));
+    second.log_in(USER, PASSWORD);
+    turned_away(&server, loopback(3), "reserve-for");
+    let mut inside = secured(&server, engineer);
+    inside.log_in(USER, PASSWORD);
+    turned_away(&server, Some([127, 1, 2, 3].into()), "workers");
+    ends(second);
+    // The last place is not kept for a second one.
+    let mut third = secured(&server, loopback(3));
+    third.log_in(USER, PASSWORD);
+    turned_away(&server, engineer, "workers");
+    ends(inside);
+    turned_away(&server, loopback(4), "reserve-for");
+    secured(&server, engineer).log_in(USER, PASSWORD);
+    server.wait_for_log(&["turned-away", "peer=127.0.0.4", "reason=reserve-for"]);
+}
+
 /// By default one address that takes all it can get leaves room for others.
 #[test]
 fn one_address_does_not_keep_the_others_out() {
