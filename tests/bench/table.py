@@ -12,7 +12,7 @@ def most(number):
 
 
 def times_limit(factor):
-    return f"at most {factor} x the limit", lambda ours, limit, peers: limit and ours <= factor * limit
+    return f"at most {factor} x the limit", lambda ours, limit, peers: ours <= factor * limit if limit else None
 
 
 def ahead(name, factor=1.0):
@@ -20,7 +20,7 @@ def ahead(name, factor=1.0):
 
     def reached(ours, limit, peers):
         others = [value for key, value in peers.items() if name in key]
-        return bool(others) and ours * factor <= min(others)
+        return ours * factor <= min(others) if others else None
 
     return text, reached
 
@@ -28,7 +28,7 @@ def ahead(name, factor=1.0):
 def faster(name, factor):
     def reached(ours, limit, peers):
         others = [value for key, value in peers.items() if name in key]
-        return bool(others) and ours >= factor * max(others)
+        return ours >= factor * max(others) if others else None
 
     return f"{factor:g} x {name}", reached
 
@@ -94,8 +94,7 @@ def render(about, results):
         ratio = lambda other: f"{median / other:.2f}" if other else "-"
         row = [label, cell(ours, more), cell(results.get("limit", {}).get(key), more)]
         row += [cell(results[name].get(key), more) for name in peers]
-        needs_peer = "ahead" in target or target.split()[-1] == "proftpd"
-        verdict = "no peer" if needs_peer and not others else "yes" if reached(median, limit, others) else "**no**"
+        verdict = {None: "not compared", True: "yes", False: "**no**"}[reached(median, limit, others)]
         row += [ratio(limit), ratio(best), target, verdict]
         lines.append("| " + " | ".join(row) + " |")
     built = "the static musl build" if about["static"] else "the release build, as no static one was there"
