@@ -5,7 +5,7 @@ DEMO  ?= target/demo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-large test-privileged test-init test-board check fmt clippy doc clean tools
+.PHONY: help build run test test-large test-privileged test-init test-board test-counts bench check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,6 +57,18 @@ test-board: tools ## run the server on an emulated board; BOARD=full for the lon
 	tools=$$(tests/board/fetch) && tests/board/run $(if $(filter full,$(BOARD)),--full) "$$tools" \
 	    $(or $(CARGO_TARGET_DIR),target)/cross/armv7-unknown-linux-musleabihf/release/ftpsd
 
+# Valgrind counts; what takes how long does not matter.
+test-counts: tools build ## count the instructions of transfers and compare with tests/bench/counts.json
+	@$(CARGO) build --release --quiet --locked --example bench
+	@tests/bench/counts $(BUILT)/release/ftpsd $(BUILT)/release/examples/bench
+
+# The static build shows what memory a device gives; where it cannot be made the other stands in.
+bench: build ## measure beside the limits of TLS, and beside peers with FTPSD_PEERS=DIR, into BENCHMARKS.md
+	@$(CARGO) build --release --quiet --locked --example bench
+	@cross/build x86_64-unknown-linux-musl || echo "no static build: memory is that of the other" >&2
+	@tests/bench/run $(BUILT)/release/ftpsd $(BUILT)/release/examples/bench \
+	    $(BUILT)/cross/x86_64-unknown-linux-musl/release/ftpsd
+
 check: fmt clippy doc ## format, lints and documentation, warnings being errors
 
 fmt: ## check the format
@@ -76,7 +88,7 @@ tools: ## install the programs that the tests drive, where apt can
 	@missing=; \
 	PATH=$$PATH:/usr/sbin:/sbin; \
 	for pair in curl:curl lftp:lftp python3:python3 rsyslogd:rsyslog busybox:busybox \
-	    strace:strace faketime:faketime inotifywait:inotify-tools systemd-analyze:systemd; do \
+	    strace:strace valgrind:valgrind faketime:faketime inotifywait:inotify-tools systemd-analyze:systemd; do \
 	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	/usr/bin/python3 -c 'import pycurl, aioftp' 2>/dev/null || \

@@ -1,7 +1,5 @@
 //! Lines of LIST, NLST, MLSD and MLST (RFC 959, RFC 3659 section 7).
 
-use std::fmt::Write;
-
 use time::{Month, OffsetDateTime};
 
 use super::parameters::{Facts, Right};
@@ -57,37 +55,39 @@ const MONTHS: [&str; 12] = [
 /// it, shows its year in place of the hour, as with ls(1): a client that is given no year takes the
 /// last such day.
 pub fn long_line(name: &[u8], entry: &Entry, now: i64, lines: &mut Vec<u8>) {
-    let mut text = String::with_capacity(64);
-    text.push(match entry.kind {
-        Kind::File => '-',
-        Kind::Directory => 'd',
-        Kind::Special => 's',
+    lines.push(match entry.kind {
+        Kind::File => b'-',
+        Kind::Directory => b'd',
+        Kind::Special => b's',
     });
     for shift in [6, 3, 0] {
         let bits = entry.mode >> shift;
-        text.push(if bits & 4 == 0 { '-' } else { 'r' });
-        text.push(if bits & 2 == 0 { '-' } else { 'w' });
-        text.push(if bits & 1 == 0 { '-' } else { 'x' });
+        lines.push(if bits & 4 == 0 { b'-' } else { b'r' });
+        lines.push(if bits & 2 == 0 { b'-' } else { b'w' });
+        lines.push(if bits & 1 == 0 { b'-' } else { b'x' });
     }
     let when = moment(entry.modified);
     let month = MONTHS
         .get(usize::from(u8::from(when.month())).saturating_sub(1))
         .unwrap_or(&"Jan");
-    // Writing to a String cannot fail.
-    let _ = write!(
-        text,
-        " {:>3} ftp      ftp      {:>12} {month} {:>2} ",
-        entry.links,
-        entry.size,
-        when.day()
-    );
+    lines.push(b' ');
+    push_number(entry.links, 3, b' ', lines);
+    lines.extend_from_slice(b" ftp      ftp      ");
+    push_number(entry.size, 12, b' ', lines);
+    lines.push(b' ');
+    lines.extend_from_slice(month.as_bytes());
+    lines.push(b' ');
+    push_number(when.day(), 2, b' ', lines);
+    lines.push(b' ');
     let of_late = now.saturating_sub(HALF_A_YEAR)..=now.saturating_add(AHEAD);
-    let _ = if of_late.contains(&entry.modified) {
-        write!(text, "{:02}:{:02} ", when.hour(), when.minute())
+    if of_late.contains(&entry.modified) {
+        push_number(when.hour(), 2, b'0', lines);
+        lines.push(b':');
+        push_number(when.minute(), 2, b'0', lines);
     } else {
-        write!(text, "{:>5} ", when.year())
-    };
-    lines.extend_from_slice(text.as_bytes());
+        push_number(year(when), 5, b' ', lines);
+    }
+    lines.push(b' ');
     push_name(name, lines);
     lines.extend_from_slice(b"\r\n");
 }
@@ -100,32 +100,36 @@ pub fn facts_line(
     standing: impl Into<Standing>,
     line: &mut Vec<u8>,
 ) {
-    let mut text = String::with_capacity(80);
     if facts.has(0) {
-        text.push_str(match entry.kind {
-            Kind::File => "type=file;",
-            Kind::Directory => "type=dir;",
-            Kind::Special => "type=OS.unix=special;",
+        line.extend_from_slice(match entry.kind {
+            Kind::File => b"type=file;",
+            Kind::Directory => b"type=dir;",
+            Kind::Special => b"type=OS.unix=special;",
         });
     }
     if facts.has(1) && entry.kind == Kind::File {
-        let _ = write!(text, "size={};", entry.size);
+        line.extend_from_slice(b"size=");
+        push_number(entry.size, 1, b'0', line);
+        line.push(b';');
     }
     if facts.has(2) {
-        text.push_str("modify=");
-        text.push_str(&timestamp(entry.modified));
-        text.push(';');
+        line.extend_from_slice(b"modify=");
+        push_timestamp(entry.modified, line);
+        line.push(b';');
     }
     if facts.has(3) {
-        text.push_str("perm=");
-        text.push_str(&permissions(entry.kind, standing.into()));
-        text.push(';');
+        line.extend_from_slice(b"perm=");
+        line.extend(permissions(entry.kind, standing.into()));
+        line.push(b';');
     }
     if facts.has(4) {
-        let _ = write!(text, "UNIX.mode={:04o};", entry.mode & 0o7777);
+        line.extend_from_slice(b"UNIX.mode=");
+        for shift in [9, 6, 3, 0] {
+            push_number((entry.mode >> shift) & 7, 1, b'0', line);
+        }
+        line.push(b';');
     }
-    text.push(' ');
-    line.extend_from_slice(text.as_bytes());
+    line.push(b' ');
     push_name(name, line);
 }
 
@@ -139,16 +143,46 @@ pub fn push_name(name: &[u8], line: &mut Vec<u8>) {
 
 /// `YYYYMMDDHHMMSS` in UTC (RFC 3659 section 2.3) of seconds since 1970.
 pub fn timestamp(seconds: i64) -> String {
+    let mut text = Vec::with_capacity(14);
+    push_timestamp(seconds, &mut text);
+    text.into_iter().map(char::from).collect()
+}
+
+fn push_timestamp(seconds: i64, line: &mut Vec<u8>) {
     let when = moment(seconds);
-    format!(
-        "{:04}{:02}{:02}{:02}{:02}{:02}",
-        when.year(),
+    push_number(year(when), 4, b'0', line);
+    for part in [
         u8::from(when.month()),
         when.day(),
         when.hour(),
         when.minute(),
-        when.second()
-    )
+        when.second(),
+    ] {
+        push_number(part, 2, b'0', line);
+    }
+}
+
+/// The year of a [`moment`].
+fn year(when: OffsetDateTime) -> u16 {
+    u16::try_from(when.year()).unwrap_or(0)
+}
+
+/// Appends a number, filled up to `width`. A listing has a dozen for each entry, and the formatting
+/// of the standard library takes longer than the rest of the line.
+fn push_number(number: impl Into<u64>, width: usize, fill: u8, line: &mut Vec<u8>) {
+    let mut rest = number.into();
+    let mut digits = [fill; 20];
+    let mut shown = 0_usize;
+    for place in digits.iter_mut().rev() {
+        *place = b'0'.saturating_add(u8::try_from(rest % 10).unwrap_or(0));
+        shown = shown.saturating_add(1);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let from = digits.len().saturating_sub(shown.max(width));
+    line.extend_from_slice(digits.get(from..).unwrap_or_default());
 }
 
 /// Seconds since 1970 of a time-val, `YYYYMMDDHHMMSS` in UTC (RFC 3659 section 2.3), or `None`
@@ -185,34 +219,33 @@ pub fn seconds(time_val: &[u8]) -> Option<i64> {
 }
 
 /// The letters of the perm fact (RFC 3659 section 7.5.5).
-fn permissions(kind: Kind, standing: Standing) -> String {
-    let letters: &[(char, Right)] = match kind {
+fn permissions(kind: Kind, standing: Standing) -> impl Iterator<Item = u8> {
+    let letters: &[(u8, Right)] = match kind {
         Kind::File => &[
-            ('a', Right::Append),
-            ('d', Right::Delete),
-            ('f', Right::Rename),
-            ('r', Right::Read),
-            ('w', Right::Overwrite),
+            (b'a', Right::Append),
+            (b'd', Right::Delete),
+            (b'f', Right::Rename),
+            (b'r', Right::Read),
+            (b'w', Right::Overwrite),
         ],
         Kind::Directory => &[
-            ('c', Right::Write),
-            ('d', Right::Delete),
-            ('f', Right::Rename),
-            ('l', Right::List),
-            ('m', Right::Mkdir),
-            ('p', Right::Delete),
+            (b'c', Right::Write),
+            (b'd', Right::Delete),
+            (b'f', Right::Rename),
+            (b'l', Right::List),
+            (b'm', Right::Mkdir),
+            (b'p', Right::Delete),
         ],
-        Kind::Special => &[('d', Right::Delete), ('f', Right::Rename)],
+        Kind::Special => &[(b'd', Right::Delete), (b'f', Right::Rename)],
     };
-    let enter = (kind == Kind::Directory).then_some('e');
+    let enter = (kind == Kind::Directory).then_some(b'e');
     letters
         .iter()
-        .filter(|(letter, right)| {
-            standing.rights.allow(*right) && !(standing.fixed && matches!(letter, 'd' | 'f'))
+        .filter(move |(letter, right)| {
+            standing.rights.allow(*right) && !(standing.fixed && matches!(letter, b'd' | b'f'))
         })
         .map(|(letter, _)| *letter)
         .chain(enter)
-        .collect()
 }
 
 /// The moment, or the nearest one that four digits of year can name.
@@ -329,7 +362,10 @@ mod tests {
 
     #[test]
     fn what_stays_can_be_neither_removed_nor_renamed() {
-        let letters = |rights, fixed| permissions(Kind::Directory, Standing { rights, fixed });
+        let letters = |rights, fixed| -> String {
+            let letters = permissions(Kind::Directory, Standing { rights, fixed });
+            letters.map(char::from).collect()
+        };
         assert_eq!(letters(Rights::FULL, false), "cdflmpe");
         assert_eq!(letters(Rights::FULL, true), "clmpe");
         assert_eq!(letters(Rights::READ_ONLY, true), "le");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags};
 use rustls::server::{ServerConfig, ServerConnection};
-use rustls::HandshakeKind;
+use rustls::{HandshakeKind, IoState};
 
 use super::client::ClientCertificate;
 use super::incoming::{Followed, Incoming};
@@ -142,7 +142,9 @@ impl TlsStream {
             }
             match self.read_socket() {
                 Ok(0) => return Err(TlsError::Closed),
-                Ok(_) => self.process()?,
+                Ok(_) => {
+                    self.process()?;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.acknowledge_at_once();
                     return Ok(Progress::NeedsRead);
@@ -163,7 +165,9 @@ impl TlsStream {
         while !self.tls.wants_write() && self.tls.is_handshaking() {
             match self.read_socket() {
                 Ok(0) => return Err(TlsError::Closed),
-                Ok(_) => self.process()?,
+                Ok(_) => {
+                    self.process()?;
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.acknowledge_at_once();
                     return Ok(Some(Progress::NeedsRead));
@@ -229,11 +233,13 @@ impl TlsStream {
             if self.tls.read_tls(&mut bytes).map_err(TlsError::Network)? == 0 {
                 break;
             }
-            self.process()?;
-            if let Err(error) = self.drain(&mut each) {
-                return Ok(Err(error));
+            let state = self.process()?;
+            if state.plaintext_bytes_to_read() > 0 {
+                if let Err(error) = self.drain(&mut each) {
+                    return Ok(Err(error));
+                }
             }
-            if self.closed()? {
+            if state.peer_has_closed() {
                 return Ok(Ok(Received::End));
             }
         }
@@ -353,13 +359,12 @@ impl TlsStream {
         self.wire = self.wire.saturating_add(bytes);
     }
 
-    fn process(&mut self) -> Result<(), TlsError> {
-        if let Err(error) = self.tls.process_new_packets() {
+    fn process(&mut self) -> Result<IoState, TlsError> {
+        self.tls.process_new_packets().map_err(|error| {
             // The alert tells the peer why; if it does not get through, the log still does.
             let _ = self.flush();
-            return Err(TlsError::Protocol(error));
-        }
-        Ok(())
+            TlsError::Protocol(error)
+        })
     }
 
     fn closed(&mut self) -> Result<bool, TlsError> {

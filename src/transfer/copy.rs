@@ -17,8 +17,11 @@ use super::hearing::Hearing;
 use super::listing::Listing;
 use super::pace::Pace;
 
-/// Bytes moved between two looks at the control connection.
+/// Bytes moved between two looks at the control connection, about.
 const PIECE: usize = 64 << 10;
+/// Bytes of a file read at once: a record of TLS. Encrypted they are kept until there are enough
+/// of them to send, so more of the file would be memory for nothing.
+const BLOCK: usize = 16 << 10;
 /// How long the client's close_notify is awaited after a download.
 const LONGEST_CLOSE: Duration = Duration::from_millis(200);
 
@@ -38,23 +41,30 @@ impl Copy<'_, '_> {
         mut reading: Reading,
         ascii: bool,
     ) -> Result<(), TransferError> {
-        let mut piece = vec![0; PIECE];
+        let mut block = vec![0; BLOCK];
         let mut translation = ascii::ToWire::default();
         let mut translated = Vec::new();
+        let mut unsent = 0_usize;
         loop {
-            let count = reading.read(&mut piece).map_err(TransferError::Local)?;
-            let bytes = piece.get(..count).unwrap_or_default();
+            let count = reading.read(&mut block).map_err(TransferError::Local)?;
+            let bytes = block.get(..count).unwrap_or_default();
             if bytes.is_empty() {
-                return Ok(());
+                return self.send_last(unsent);
             }
             #[cfg(feature = "fault-injection")]
             crate::fault::strike("transfer", bytes);
-            if ascii {
+            let wire = if ascii {
                 translated.clear();
                 translation.translate(bytes, &mut translated);
-                self.send(&translated)?;
+                &translated
             } else {
-                self.send(bytes)?;
+                bytes
+            };
+            self.data.push(wire)?;
+            unsent = unsent.saturating_add(wire.len());
+            if unsent >= PIECE {
+                self.send(unsent)?;
+                unsent = 0;
             }
         }
     }
@@ -66,19 +76,28 @@ impl Copy<'_, '_> {
             let more = listing
                 .fill(root, &mut lines, PIECE / 2)
                 .map_err(TransferError::Local)?;
-            self.send(&lines)?;
+            self.data.push(&lines)?;
             if !more {
-                return Ok(());
+                return self.send_last(lines.len());
             }
+            self.send(lines.len())?;
         }
     }
 
-    fn send(&mut self, piece: &[u8]) -> Result<(), TransferError> {
+    /// Sends what was pushed since the last time: so many bytes.
+    fn send(&mut self, count: usize) -> Result<(), TransferError> {
         self.hearing.listen(*self.moved)?;
-        self.data.push(piece)?;
         self.flush()?;
-        *self.moved = self.moved.saturating_add(length(piece));
+        *self.moved = self
+            .moved
+            .saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         Ok(())
+    }
+
+    /// The same with the end behind it, in one packet where there is room.
+    fn send_last(&mut self, count: usize) -> Result<(), TransferError> {
+        self.data.close_notify();
+        self.send(count)
     }
 
     fn flush(&mut self) -> Result<(), TransferError> {
@@ -98,11 +117,9 @@ impl Copy<'_, '_> {
         Ok(())
     }
 
-    /// The end of a download: our close_notify, FIN, and a short wait for the client's, which
-    /// tells that it has read everything.
+    /// The end of a download, whose close_notify is sent: FIN, and a short wait for the client's
+    /// close_notify, which tells that it has read everything.
     pub(super) fn finish(&mut self, unresponsive: &mut bool) -> Result<(), TransferError> {
-        self.data.close_notify();
-        self.flush()?;
         self.data.shut_down();
         let deadline = Deadline::after(LONGEST_CLOSE);
         let mut scratch = [0; 512];
@@ -136,30 +153,36 @@ impl Copy<'_, '_> {
         ascii: bool,
         whole: impl Fn(Cut, u64) -> bool,
     ) -> Result<(), TransferError> {
-        let mut scratch = vec![0; PIECE];
+        let mut scratch = vec![0; BLOCK];
         let mut translation = ascii::FromWire::default();
-        let mut translated = Vec::new();
+        let mut gathered = Vec::new();
         loop {
             self.hearing.listen(*self.moved)?;
+            // Small files do not need as much.
+            if *self.moved >= length(&scratch) {
+                scratch.resize(PIECE, 0);
+            }
             let moved = &mut *self.moved;
+            gathered.clear();
             let received = self.data.receive(&mut scratch, |plain| {
                 #[cfg(feature = "fault-injection")]
                 crate::fault::strike("transfer", plain);
                 *moved = moved.saturating_add(length(plain));
                 if ascii {
-                    translated.clear();
-                    translation.translate(plain, &mut translated);
-                    upload.write(&translated)
+                    translation.translate(plain, &mut gathered);
                 } else {
-                    upload.write(plain)
+                    gathered.extend_from_slice(plain);
                 }
-                .map_err(TransferError::Local)
-            })?;
+                Ok(())
+            });
+            // The records of one look with one write(2); and what came before an error.
+            upload.write(&gathered).map_err(TransferError::Local)?;
+            let received = received?;
             match received {
                 Received::Some => {}
                 Received::Nothing => {
                     // For small files; a large one has acknowledgements enough.
-                    if *self.moved < length(&scratch) {
+                    if scratch.len() < PIECE {
                         self.data.acknowledge_at_once();
                     }
                     self.wait(PollFlags::IN)?;
@@ -176,9 +199,9 @@ impl Copy<'_, '_> {
                 Received::Fin | Received::Truncated => return Err(TransferError::Truncated),
             }
         }
-        translated.clear();
-        translation.finish(&mut translated);
-        upload.write(&translated).map_err(TransferError::Local)?;
+        gathered.clear();
+        translation.finish(&mut gathered);
+        upload.write(&gathered).map_err(TransferError::Local)?;
         self.hearing.listen(*self.moved)?;
         upload.publish().map_err(TransferError::Local)?;
         // The client has all it needs; what our close reports means nothing any more.
