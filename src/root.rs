@@ -135,7 +135,7 @@ impl Root {
     /// Why it is still there.
     pub fn remove_directory(&self, path: &VirtualPath) -> Result<(), FileError> {
         let (parent, name) = self.parent(path)?;
-        let remove = || rustix::fs::unlinkat(&parent, &name[..], AtFlags::REMOVEDIR);
+        let remove = || sync::unlink(&parent, &name, AtFlags::REMOVEDIR);
         match remove() {
             Err(Errno::NOTEMPTY | Errno::EXIST) => {
                 Directory::open(&parent, &name)?.remove_partials()?;
@@ -152,11 +152,11 @@ impl Root {
     pub fn delete(&self, path: &VirtualPath) -> Result<(), FileError> {
         let (parent, name) = self.parent(path)?;
         let partial = self.partial(&name);
-        match rustix::fs::unlinkat(&parent, &name[..], AtFlags::empty()) {
+        match sync::unlink(&parent, &name, AtFlags::empty()) {
             Err(Errno::NOENT) => {
                 // Not from under an upload: EAGAIN, 450.
                 hold_partial(&parent, &partial)
-                    .and_then(|_lock| rustix::fs::unlinkat(&parent, &partial[..], AtFlags::empty()))
+                    .and_then(|_lock| sync::unlink(&parent, &partial, AtFlags::empty()))
             }
             // Or it would be the rest of a replacement that has the name now.
             Ok(()) => {
@@ -190,6 +190,10 @@ impl Root {
             self.prepare_sync(&[&to_parent, &from_parent])?
         };
         let replace = replace && may_be_replaced(&from_parent, &from_name, &to_parent, &to_name);
+        let mut held = None;
+        if replace && names.is_some() {
+            held = sync::Held::on_fat(&to_parent, &to_name);
+        }
         match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
             // Nothing to do, if it is there at all.
             Err(Errno::NOENT) if from == to => return self.examine(from).map(|_| ()),
@@ -207,12 +211,15 @@ impl Root {
                     Err(Errno::NOENT) => None,
                     other => Some(other.map_err(from_errno)?),
                 };
+                held = sync::Held::on_fat(&to_parent, &to_partial);
                 rename(&from_parent, &partial, &to_parent, &to_partial, true)
             }
             other => other,
         }
         .map_err(from_errno)?;
-        names.map_or(Ok(()), |names| names.sync_renamed(&to_parent, &to_name))
+        let synced = names.map_or(Ok(()), |names| names.sync_renamed(&to_parent, &to_name));
+        drop(held);
+        synced
     }
 
     /// RETR: opens a regular file at a byte offset.

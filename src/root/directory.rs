@@ -158,7 +158,7 @@ impl Directory {
         }
         for name in partials {
             let _lock = super::hold_partial(&self.handle, &name).map_err(from_errno)?;
-            rustix::fs::unlinkat(&self.handle, &name[..], AtFlags::empty()).map_err(from_errno)?;
+            super::sync::unlink(&self.handle, &name, AtFlags::empty()).map_err(from_errno)?;
         }
         Ok(())
     }

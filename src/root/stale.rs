@@ -254,7 +254,7 @@ fn remove(directory: &OwnedFd, name: &[u8], as_it_was: Fingerprint) -> Result<Fa
         Err(Errno::NOENT) => return Ok(Fate::Gone),
         Err(errno) => return Err(errno),
     }
-    rustix::fs::unlinkat(directory, name, AtFlags::empty())?;
+    super::sync::unlink(directory, name, AtFlags::empty())?;
     Ok(Fate::Removed)
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Journalling file systems have a new name on the medium once its directory is synced. FAT keeps
 //! start and size of a file in its directory entry, and a rename makes a new entry without them:
-//! until the file itself is synced once more, a power cut leaves it empty under the new name.
+//! until the file itself is synced once more, a power cut leaves it empty under the new name. FAT has
+//! no journal either: clusters that are free before the medium has lost the name they belonged to
+//! may be another file's when a power cut brings that name back. So what goes is held open until then.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,6 +49,45 @@ pub(super) fn directory(directory: &OwnedFd) -> Result<(), FileError> {
         Ok(()) | Err(Errno::INVAL) => Ok(()),
         Err(errno) => Err(failed(errno)),
     }
+}
+
+/// What has a name in a directory on FAT, kept from being freed; and that directory, to be synced.
+#[derive(Debug)]
+pub(super) struct Held {
+    _file: OwnedFd,
+    directory: OwnedFd,
+}
+
+impl Held {
+    /// `None` where it is not FAT, or nothing has the name, or the directory cannot be synced.
+    pub(super) fn on_fat(directory: &OwnedFd, name: &[u8]) -> Option<Held> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(directory, c".", flags, Mode::empty()).ok()?;
+        let found = rustix::io::retry_on_intr(|| rustix::fs::fstatfs(&directory)).ok()?;
+        if !is_fat(found.f_type) {
+            return None;
+        }
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = openat(&directory, name, flags, Mode::empty()).ok()?;
+        Some(Held {
+            _file: file,
+            directory,
+        })
+    }
+}
+
+/// unlinkat(2). It may return with a power cut, but not with another file's bytes.
+///
+/// # Errors
+/// What unlinkat(2) reports.
+pub(super) fn unlink(directory: &OwnedFd, name: &[u8], flags: AtFlags) -> Result<(), Errno> {
+    let held = Held::on_fat(directory, name);
+    rustix::fs::unlinkat(directory, name, flags)?;
+    if let Some(held) = held {
+        // That it is gone for good is not what was asked for.
+        let _ = self::directory(&held.directory);
+    }
+    Ok(())
 }
 
 /// Directories in which names change. Opened before the change, so that after it only the sync
@@ -104,7 +145,8 @@ impl Names {
         };
         let found = rustix::io::retry_on_intr(|| rustix::fs::fstatfs(one)).map_err(failed)?;
         if is_fat(found.f_type) {
-            return file_system(Some(one));
+            // It writes all there is, but does not have the drive empty its cache.
+            file_system(Some(one))?;
         }
         self.sync(None)
     }

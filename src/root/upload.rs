@@ -226,8 +226,12 @@ impl Upload {
         } else {
             None
         };
+        let mut replaced = None;
         match &self.place {
             Place::Partial(publication) => {
+                if self.is_fat {
+                    replaced = sync::Held::on_fat(&self.directory, &publication.name);
+                }
                 // Else it was removed or renamed meanwhile, perhaps replaced by another upload's.
                 self.demand_name(&publication.partial)?;
                 publication.rename(&self.directory).map_err(from_errno)?;
@@ -245,11 +249,15 @@ impl Upload {
         let renamed = matches!(self.place, Place::Partial(_));
         self.place = Place::Done;
         if let Some(names) = names {
+            names.sync(Some(self.file.as_fd()))?;
             if renamed && self.is_fat {
+                // Not before: were the new entry on the medium beside the partial's, the two would
+                // share their clusters. As it is, a power cut here leaves the file that is being
+                // replaced, or an empty one of a new name.
                 sync::data(&self.file)?;
             }
-            names.sync(Some(self.file.as_fd()))?;
         }
+        drop(replaced);
         Ok(())
     }
 
@@ -264,6 +272,10 @@ impl Upload {
             retry_on_intr(|| rustix::fs::ftruncate(&self.file, self.position))
                 .map_err(from_errno)?;
             self.begun = true;
+            if self.is_fat && self.storage.durable && self.position < self.length {
+                // Else what was freed would still be this file's after a power cut, and another's.
+                sync::data(&self.file)?;
+            }
         }
         if let Place::Published { outdated, .. } = &mut self.place {
             if let Some(partial) = outdated.take() {
@@ -369,9 +381,7 @@ impl Drop for Upload {
         };
         if let Some(name) = useless {
             if self.has(name) == Ok(true) {
-                let _ = retry_on_intr(|| {
-                    rustix::fs::unlinkat(&self.directory, &name[..], AtFlags::empty())
-                });
+                let _ = sync::unlink(&self.directory, name, AtFlags::empty());
             }
         }
     }

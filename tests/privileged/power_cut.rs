@@ -192,6 +192,47 @@ fn what_is_acknowledged_lasts(kind: &'static Kind) {
     client.expect_reply(426);
 }
 
+/// On FAT, which has no journal, the medium forgets a name before what it had can be another file's.
+fn what_is_removed_is_gone(kind: &'static Kind) {
+    let Some(device) = Device::start(kind, "") else {
+        return;
+    };
+    let bytes = content(115, 300_000);
+    let mut client = device.log_in();
+    client.expect("MKD made", 257);
+    client.store("STOR made/file", &bytes);
+    client.expect("DELE made/file", 250);
+    assert!(!device.found().root().join("made/file").exists());
+    client.expect("RMD made", 250);
+    assert!(!device.found().root().join("made").exists());
+
+    // A partial, by DELE, and begun anew.
+    let large = content(116, 9 * MIB);
+    for removed in [true, false] {
+        let mut data = client.start_transfer("STOR large");
+        data.send(&large);
+        drop(data);
+        client.expect_reply(426);
+        assert!(device.found().partial("").is_some());
+        if removed {
+            client.expect("DELE large", 250);
+            assert!(device.found().partial("").is_none());
+        }
+    }
+    let mut data = client.start_transfer("STOR large");
+    data.send(&large[..MIB]);
+    let deadline = Instant::now() + PATIENCE;
+    while device
+        .found()
+        .partial("")
+        .is_some_and(|partial| partial.len() > MIB)
+    {
+        assert!(Instant::now() < deadline, "the partial keeps its length");
+    }
+    drop(data);
+    client.expect_reply(426);
+}
+
 /// The copy shows what is lost, else it would show nothing.
 fn what_is_not_synced_is_lost(kind: &'static Kind) {
     let Some(device) = Device::start(kind, "durable = false") else {
@@ -252,5 +293,6 @@ fn acknowledged_uploads_survive_a_power_cut() {
 fn acknowledged_uploads_survive_one_on_a_card() {
     if uml::is_inside() {
         try_all(&KINDS[3..]);
+        what_is_removed_is_gone(&KINDS[3]);
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-use super::super::{rename, statat};
+use super::super::{rename, statat, sync};
 use super::{hold_partial, Identity};
 
 /// What a partial is to become.
@@ -83,6 +83,6 @@ impl Publication {
 /// upload's affair.
 pub(in super::super) fn remove_unless_held(directory: &OwnedFd, partial: &[u8]) {
     if let Ok(_lock) = hold_partial(directory, partial) {
-        let _ = rustix::fs::unlinkat(directory, partial, AtFlags::empty());
+        let _ = sync::unlink(directory, partial, AtFlags::empty());
     }
 }
