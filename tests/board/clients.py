@@ -15,7 +15,7 @@ HASH = ("$6$boardboardboard1$VW88EasEbBSGKMR8ctk/WldFSeO6uM1rWkbhgWzdreFBCNrqWfj
 class Ftps(ftplib.FTP_TLS):
     """FTP over TLS whose data connections resume the session of the control connection."""
 
-    def __init__(self, port, authority, user=USER, timeout=60):
+    def __init__(self, port, authority, user=USER, timeout=300):
         context = ssl.create_default_context(cafile=authority)
         # The board's name is the certificate's; it is reached by a forwarded port.
         context.check_hostname = False
@@ -75,7 +75,7 @@ def digest(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def curl(port, authority, *arguments, scheme="ftp", limit=120):
+def curl(port, authority, *arguments, scheme="ftp", limit=600):
     """Run curl against the board, its certificate being checked."""
     *options, path = arguments
     return subprocess.run(
@@ -84,10 +84,10 @@ def curl(port, authority, *arguments, scheme="ftp", limit=120):
         check=True, timeout=limit, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
 
 
-def lftp(port, authority, commands, limit=120):
+def lftp(port, authority, commands, limit=600):
     """Run lftp against the board."""
     settings = (f"set ssl:ca-file {authority}; set ssl:check-hostname no; set ftp:ssl-force yes; "
-                "set ftp:ssl-protect-data yes; set net:max-retries 2; set net:timeout 30; "
+                "set ftp:ssl-protect-data yes; set net:max-retries 2; set net:timeout 300; "
                 "set cmd:fail-exit yes; ")
     return subprocess.run(
         ["lftp", "--norc", "-c", settings + f"open -u '{USER},{PASSWORD}' ftp://127.0.0.1:{port}; " + commands],

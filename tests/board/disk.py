@@ -1,8 +1,8 @@
 """The board's disk: a drive with a cache that is lost when the power goes.
 
 The emulator reaches it as a network block device. What the board writes stays in memory here until
-the board flushes; then it goes to the image file. `cut` is the end of the power: a part of what was
-not flushed, any part, is on the medium by then, and the rest is not.
+the board flushes; then it goes to the image file, after a moment, as with a drive. `cut` is the end of
+the power: a part of what was not flushed, any part, is on the medium by then, and the rest is not.
 """
 
 import os
@@ -27,7 +27,7 @@ class PowerLost(Exception):
 class Disk:
     """One drive, for one emulator at a time."""
 
-    def __init__(self, image, directory):
+    def __init__(self, image, directory, slowest_flush=0.0):
         self.image = os.open(image, os.O_RDWR)
         self.size = os.fstat(self.image).st_size
         self.path = os.path.join(directory, "disk.socket")
@@ -35,6 +35,9 @@ class Disk:
         self.pending = {}
         self.dead = False
         self.flushes = 0
+        self.slowest_flush = slowest_flush
+        self.dice = random.Random(0)
+        self.gone = threading.Event()
         self.listener = None
         self.connection = None
         self.thread = None
@@ -42,6 +45,7 @@ class Disk:
     def serve(self):
         """Wait for the next emulator, in a thread."""
         self.dead = False
+        self.gone.clear()
         self.pending = {}
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.listener.bind(self.path)
@@ -55,6 +59,7 @@ class Disk:
         Tells how many were lost."""
         with self.lock:
             self.dead = True
+            self.gone.set()
             dice = random.Random(seed)
             lost = 0
             for number, data in self.pending.items():
@@ -135,6 +140,9 @@ class Disk:
         _, flags, kind, handle, offset, length = REQUEST.unpack(self._take(REQUEST.size))
         data = self._take(length) if kind == WRITE else b""
         out = b""
+        if kind == FLUSH:
+            # The power may go meanwhile.
+            self.gone.wait(self.dice.uniform(0, self.slowest_flush))
         with self.lock:
             if self.dead or kind == DISCONNECT:
                 raise PowerLost

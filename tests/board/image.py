@@ -6,9 +6,14 @@ import stat
 from pathlib import Path
 
 GUEST = Path(__file__).parent / "guest"
-# For the devices of the emulator, and the file systems. Their dependencies come by themselves.
-MODULES = ["virtio_mmio", "virtio_net", "virtio_blk", "virtio_console", "crc32c_generic", "ext4",
-           "nls_cp437", "nls_ascii", "nls_utf8", "vfat"]
+# For the devices of the emulator and, when there is such a disk, its file system. Their dependencies
+# come by themselves.
+MODULES = {
+    "": ["virtio_mmio", "virtio_net", "virtio_blk", "virtio_console"],
+    ".data": ["crc32c_generic", "ext4"],
+    ".card": ["nls_cp437", "nls_ascii", "nls_utf8", "vfat"],
+    ".chip": ["crc32_generic", "f2fs"],
+}
 PASSWD = """root:x:0:0:root:/:/bin/sh
 ftp:x:100:100:ftpsd:/:/bin/false
 """
@@ -73,28 +78,30 @@ def module_bytes(path):
 
 
 def modules(armhf):
-    """The modules needed, as names and bytes in the order of loading."""
+    """The modules needed, as bytes by their names, and lists of names in the order of loading."""
     files = {}
     for root in (armhf / "lib/modules", armhf / "usr/lib/modules"):
         for path in root.rglob("*.ko*") if root.is_dir() else ():
             files[path.name.split(".")[0].replace("-", "_")] = path
-    loaded = {}
+    loaded, lists = {}, {}
 
-    def load(name):
+    def load(name, order):
         name = name.replace("-", "_")
-        if name in loaded or name not in files:
+        if name in order or name not in files:
             # One that is no file is part of the kernel.
             return
-        data = module_bytes(files[name])
-        for field in data.split(b"\0"):
+        loaded[name] = module_bytes(files[name])
+        for field in loaded[name].split(b"\0"):
             if field.startswith(b"depends="):
                 for other in filter(None, field[len(b"depends="):].decode().split(",")):
-                    load(other)
-        loaded[name] = data
+                    load(other, order)
+        order.append(name)
 
-    for name in MODULES:
-        load(name)
-    return [(name + ".ko", data) for name, data in loaded.items()]
+    for kind, names in MODULES.items():
+        lists[kind] = []
+        for name in names:
+            load(name, lists[kind])
+    return loaded, lists
 
 
 def base(armhf, binary, init):
@@ -110,10 +117,11 @@ def base(armhf, binary, init):
     archive.file("/etc/inittab", (GUEST / "inittab").read_bytes())
     archive.file("/etc/passwd", PASSWD.encode())
     archive.file("/etc/group", GROUP.encode())
-    found = modules(armhf)
-    for name, data in found:
-        archive.file("/lib/modules/" + name, data)
-    archive.file("/etc/modules", "".join(name + "\n" for name, _ in found).encode())
+    found, lists = modules(armhf)
+    for name, data in found.items():
+        archive.file(f"/lib/modules/{name}.ko", data)
+    for kind, names in lists.items():
+        archive.file("/etc/modules" + kind, "".join(name + "\n" for name in names).encode())
     archive.file("/usr/sbin/ftpsd", binary.read_bytes(), 0o755)
     archive.file("/etc/init.d/S50ftpsd", (init / "S50ftpsd").read_bytes(), 0o755)
     archive.file("/usr/share/ftpsd/inittab", (init / "inittab").read_bytes())
