@@ -51,24 +51,38 @@ impl Incoming {
             let room = KEPT.saturating_sub(first.len()).min(bytes.len());
             first.extend_from_slice(bytes.get(..room).unwrap_or_default());
         }
-        while let Some((&byte, rest)) = bytes.split_first() {
+        while !bytes.is_empty() {
+            (_, bytes) = self.follow_record(bytes);
+        }
+    }
+
+    /// Takes note of what came, up to the end of a record, and gives back that and the rest. Not
+    /// for the beginning, which is kept.
+    pub(super) fn follow_record<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
             if self.missing > 0 {
-                let taken = self.missing.min(bytes.len());
+                let taken = self.missing.min(rest.len());
                 self.missing = self.missing.saturating_sub(taken);
-                bytes = bytes.get(taken..).unwrap_or_default();
-                continue;
+                rest = rest.get(taken..).unwrap_or_default();
+            } else {
+                rest = after;
+                if let Some(place) = self.header.get_mut(self.begun) {
+                    *place = byte;
+                }
+                self.begun = self.begun.saturating_add(1);
+                if self.begun == HEADER {
+                    self.begun = 0;
+                    let [_, _, _, high, low] = self.header;
+                    self.missing = usize::from(u16::from_be_bytes([high, low]));
+                }
             }
-            bytes = rest;
-            if let Some(place) = self.header.get_mut(self.begun) {
-                *place = byte;
-            }
-            self.begun = self.begun.saturating_add(1);
-            if self.begun == HEADER {
-                self.begun = 0;
-                let [_, _, _, high, low] = self.header;
-                self.missing = usize::from(u16::from_be_bytes([high, low]));
+            if self.is_between_records() {
+                break;
             }
         }
+        let taken = bytes.len().saturating_sub(rest.len());
+        bytes.split_at_checked(taken).unwrap_or((bytes, &[]))
     }
 
     /// Whether all that came are whole records.
@@ -250,6 +264,29 @@ mod tests {
                     "{seen}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn records_are_given_back_one_by_one() {
+        let records = [record(b"abc"), record(b""), record(&[0; 300])];
+        let stream = records.concat();
+        for first in 0..stream.len() {
+            let mut incoming = Incoming::new();
+            incoming.forget();
+            let mut seen = Vec::new();
+            for mut bytes in [&stream[..first], &stream[first..]] {
+                while !bytes.is_empty() {
+                    let (record, rest) = incoming.follow_record(bytes);
+                    assert_eq!([record, rest].concat(), bytes);
+                    assert!(incoming.is_between_records() || rest.is_empty());
+                    seen.push(record);
+                    bytes = rest;
+                }
+            }
+            assert_eq!(seen.concat(), stream);
+            let whole = seen.iter().filter(|piece| records.iter().any(|record| record == *piece));
+            assert!(whole.count() >= 2, "{first}");
         }
     }
 

@@ -220,11 +220,15 @@ impl TlsStream {
                 Received::Truncated
             }));
         }
-        self.incoming.follow(bytes);
         while !bytes.is_empty() {
-            // It takes 4096 bytes at most, and none once the peer has closed.
-            if self.tls.read_tls(&mut bytes).map_err(TlsError::Network)? == 0 {
-                break;
+            // Record by record, or what came of the next would be moved to the buffer's front.
+            let (mut record, rest) = self.incoming.follow_record(bytes);
+            bytes = rest;
+            while !record.is_empty() {
+                // It takes 4096 bytes at most, and none once the peer has closed.
+                if self.tls.read_tls(&mut record).map_err(TlsError::Network)? == 0 {
+                    break;
+                }
             }
             self.process()?;
             if let Err(error) = self.drain(&mut each) {
