@@ -221,12 +221,13 @@ impl TlsStream {
             }));
         }
         while !bytes.is_empty() {
-            // Record by record, or what came of the next would be moved to the buffer's front.
-            let (mut record, rest) = self.incoming.follow_record(bytes);
+            // rustls moves what it has of the next record to its buffer's front, and lets the buffer
+            // go when it has nothing of it: a header is best.
+            let (mut piece, rest) = self.incoming.follow_to_header(bytes);
             bytes = rest;
-            while !record.is_empty() {
+            while !piece.is_empty() {
                 // It takes 4096 bytes at most, and none once the peer has closed.
-                if self.tls.read_tls(&mut record).map_err(TlsError::Network)? == 0 {
+                if self.tls.read_tls(&mut piece).map_err(TlsError::Network)? == 0 {
                     break;
                 }
             }
