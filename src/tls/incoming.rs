@@ -51,24 +51,31 @@ impl Incoming {
             let room = KEPT.saturating_sub(first.len()).min(bytes.len());
             first.extend_from_slice(bytes.get(..room).unwrap_or_default());
         }
-        while let Some((&byte, rest)) = bytes.split_first() {
-            if self.missing > 0 {
-                let taken = self.missing.min(bytes.len());
-                self.missing = self.missing.saturating_sub(taken);
-                bytes = bytes.get(taken..).unwrap_or_default();
-                continue;
-            }
-            bytes = rest;
-            if let Some(place) = self.header.get_mut(self.begun) {
-                *place = byte;
-            }
-            self.begun = self.begun.saturating_add(1);
-            if self.begun == HEADER {
-                self.begun = 0;
-                let [_, _, _, high, low] = self.header;
-                self.missing = usize::from(u16::from_be_bytes([high, low]));
-            }
+        while !bytes.is_empty() {
+            (_, bytes) = self.follow_to_header(bytes);
         }
+    }
+
+    /// Takes note of what came, up to the end of the next header, and gives back that and the rest.
+    /// Not for the beginning, which is kept.
+    pub(super) fn follow_to_header<'a>(&mut self, bytes: &'a [u8]) -> (&'a [u8], &'a [u8]) {
+        let body = self.missing.min(bytes.len());
+        self.missing = self.missing.saturating_sub(body);
+        let header = bytes.get(body..).unwrap_or_default();
+        let wanted = HEADER.saturating_sub(self.begun);
+        for (place, &byte) in self.header.iter_mut().skip(self.begun).zip(header) {
+            *place = byte;
+        }
+        let taken = wanted.min(header.len());
+        self.begun = self.begun.saturating_add(taken);
+        if self.begun == HEADER {
+            self.begun = 0;
+            let [_, _, _, high, low] = self.header;
+            self.missing = usize::from(u16::from_be_bytes([high, low]));
+        }
+        bytes
+            .split_at_checked(body.saturating_add(taken))
+            .unwrap_or((bytes, &[]))
     }
 
     /// Whether all that came are whole records.
@@ -250,6 +257,27 @@ mod tests {
                     "{seen}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn pieces_end_with_headers() {
+        let stream = [record(b"abc"), record(b""), record(&[0; 300])].concat();
+        let ends = [5, 13, 18, stream.len()];
+        for first in 0..stream.len() {
+            let mut incoming = Incoming::new();
+            let mut seen: Vec<u8> = Vec::new();
+            for mut bytes in [&stream[..first], &stream[first..]] {
+                while !bytes.is_empty() {
+                    let (piece, rest) = incoming.follow_to_header(bytes);
+                    assert_eq!([piece, rest].concat(), bytes);
+                    seen.extend_from_slice(piece);
+                    assert!(rest.is_empty() || ends.contains(&seen.len()), "{first}");
+                    bytes = rest;
+                }
+            }
+            assert!(incoming.is_between_records());
+            assert_eq!(seen, stream);
         }
     }
 

@@ -227,11 +227,16 @@ impl TlsStream {
             }));
         }
         self.count(count);
-        self.incoming.follow(bytes);
         while !bytes.is_empty() {
-            // It takes 4096 bytes at most, and none once the peer has closed.
-            if self.tls.read_tls(&mut bytes).map_err(TlsError::Network)? == 0 {
-                break;
+            // rustls moves what it has of the next record to its buffer's front, and lets the buffer
+            // go when it has nothing of it: a header is best.
+            let (mut piece, rest) = self.incoming.follow_to_header(bytes);
+            bytes = rest;
+            while !piece.is_empty() {
+                // It takes 4096 bytes at most, and none once the peer has closed.
+                if self.tls.read_tls(&mut piece).map_err(TlsError::Network)? == 0 {
+                    break;
+                }
             }
             let state = self.process()?;
             if state.plaintext_bytes_to_read() > 0 {
