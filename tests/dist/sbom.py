@@ -58,7 +58,14 @@ def main():
         # lib*.rlib is there for each crate and version that was compiled for the target.
         compiled = sorted(file.name[len("lib"):].rsplit("-", 1)[0]
                           for file in pathlib.Path(directory[0]).glob("lib*-*.rlib"))
-        named = sorted([name.replace("-", "_") for name, _ in crates] + [program["name"]])
+        # A library may have another name than its package.
+        metadata = json.loads(subprocess.run(
+            ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", target],
+            check=True, stdout=subprocess.PIPE, text=True).stdout)
+        libraries = {(package["name"], package["version"]): target["name"]
+                     for package in metadata["packages"] for target in package["targets"]
+                     if "lib" in target["kind"]}
+        named = sorted([libraries[crate] for crate in crates] + [program["name"]])
         assert compiled == named, (compiled, named)
         names = {entry["name"] for entry in bom["components"]}
         assert names >= {"rust-std", "musl"}, names
