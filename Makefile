@@ -5,7 +5,7 @@ DEMO  ?= target/demo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-large test-privileged test-init test-board test-counts bench check fmt clippy doc clean tools
+.PHONY: help build run test test-large test-privileged test-init test-board test-counts bench bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -68,6 +68,13 @@ bench: build ## measure beside the limits of TLS, and beside peers with FTPSD_PE
 	@cross/build x86_64-unknown-linux-musl || echo "no static build: memory is that of the other" >&2
 	@tests/bench/run $(BUILT)/release/ftpsd $(BUILT)/release/examples/bench \
 	    $(BUILT)/cross/x86_64-unknown-linux-musl/release/ftpsd
+
+bench-arm: ## count the instructions of transfers on emulated ARM, beside pure-ftpd's, into BENCHMARKS.md
+	@for target in armv7-unknown-linux-musleabihf armv5te-unknown-linux-musleabi; do \
+	    cross/build $$target || exit; \
+	    set -- "$$@" $$target=$(BUILT)/cross/$$target/release/ftpsd; \
+	done; \
+	peers=$$(tests/bench/arm/fetch) && tests/bench/arm/run "$$@" "$$peers"
 
 check: fmt clippy doc ## format, lints and documentation, warnings being errors
 

@@ -108,13 +108,14 @@ def render(about, results):
     return "\n".join(lines)
 
 
-def write(path, text):
+def write(path, text, marks=(BEGIN, END)):
     """Puts the text between the marks of a file."""
+    begin_mark, end_mark = marks
     with open(path, encoding="utf-8") as file:
         page = file.read()
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = page.partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
     if not begin or not end:
         sys.exit(f"{path} has no place for the table")
     with open(path, "w", encoding="utf-8") as file:
-        file.write(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        file.write(f"{before}{begin_mark}\n\n{text}\n\n{end_mark}{after}")
