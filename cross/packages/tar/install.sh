@@ -22,18 +22,22 @@ case $root in
     *) die "DESTDIR must begin with /: $root" ;;
 esac
 
-# stage FILE MODE PLACE: the new one, beside where it goes.
+# What is new, beside where it goes. When the power fails it stays there, and rcS starts what is called
+# /etc/init.d/S??*: so it is hidden.
+new() { echo "$root${1%/*}/.${1##*/}.new"; }
+
+# stage FILE MODE PLACE
 stage() {
     mkdir -p "$root${3%/*}"
-    cp "$1" "$root$3.new"
-    chmod "$2" "$root$3.new"
+    cp "$1" "$(new "$3")"
+    chmod "$2" "$(new "$3")"
 }
 
 # place PLACE: by one rename, also over a program that runs. Without the sync a power cut could leave
 # the new name and no bytes.
 place() {
     sync
-    mv -f "$root$1.new" "$root$1"
+    mv -f "$(new "$1")" "$root$1"
     echo "$root$1"
 }
 
@@ -74,8 +78,8 @@ esac
 
 # It is tried where it will be, for no program can run in a /tmp that is mounted noexec.
 stage ftpsd 755 /usr/sbin/ftpsd
-if [ -z "$root" ] && ! /usr/sbin/ftpsd.new -V >/dev/null; then
-    rm -f /usr/sbin/ftpsd.new
+if [ -z "$root" ] && ! "$(new /usr/sbin/ftpsd)" -V >/dev/null; then
+    rm -f "$(new /usr/sbin/ftpsd)"
     die "this binary is for another processor than $(uname -m)"
 fi
 place /usr/sbin/ftpsd
@@ -107,10 +111,10 @@ fi
     echo '# "*" lets nobody in; put what ftpsd --hash-password prints in its place.'
     echo 'password = "*"'
     echo 'root = "/srv/ftp"'
-) >"$config.new"
+) >"$(new /etc/ftpsd.toml)"
 # The number is that of the tree, which may not be that of this system.
-chown "0:$(sed -n 's/^ftp:[^:]*:[0-9]*:\([0-9]*\):.*/\1/p' "$root/etc/passwd")" "$config.new"
-chmod 640 "$config.new"
+chown "0:$(sed -n 's/^ftp:[^:]*:[0-9]*:\([0-9]*\):.*/\1/p' "$root/etc/passwd")" "$(new /etc/ftpsd.toml)"
+chmod 640 "$(new /etc/ftpsd.toml)"
 place /etc/ftpsd.toml >/dev/null
 sync
 echo "$config: the user operator has no password yet (ftpsd --hash-password)"
