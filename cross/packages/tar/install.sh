@@ -75,6 +75,12 @@ case $init in
     none) to= ;;
     *) die "INIT may be busybox, sysv, openrc, openwrt, systemd or none, not $init" ;;
 esac
+if [ "$init" = busybox ]; then
+    # One that is there keeps its name: beside a line in inittab, rcS must not start a second server.
+    for there in "$root/etc/init.d/ftpsd" "$root"/etc/init.d/S[0-9][0-9]ftpsd; do
+        [ ! -e "$there" ] || to=${there#"$root"}
+    done
+fi
 
 # It is tried where it will be, for no program can run in a /tmp that is mounted noexec.
 stage ftpsd 755 /usr/sbin/ftpsd
