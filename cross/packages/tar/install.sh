@@ -29,8 +29,11 @@ new() { echo "$root${1%/*}/.${1##*/}.new"; }
 # stage FILE MODE PLACE
 stage() {
     mkdir -p "$root${3%/*}"
-    cp "$1" "$(new "$3")"
-    chmod "$2" "$(new "$3")"
+    if ! cp "$1" "$(new "$3")" || ! chmod "$2" "$(new "$3")"; then
+        # The half of it on a full medium.
+        rm -f "$(new "$3")"
+        die "$root$3 stays as it is"
+    fi
 }
 
 # place PLACE: by one rename, also over a program that runs. Without the sync a power cut could leave
