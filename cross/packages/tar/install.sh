@@ -5,7 +5,8 @@
 #
 # INIT is busybox, sysv, openrc, openwrt, systemd or none; found out unless told. With
 # DESTDIR=/path/of/image it goes into the tree of an image. /etc/ftpsd.toml is never written over, and
-# nothing is started; a server that runs goes on as it is until its restart.
+# nothing is started; a server that runs goes on as it is until its restart. When the power fails
+# meanwhile, each file is the old one or the new one.
 set -eu
 cd "$(dirname "$0")"
 umask 022
@@ -16,20 +17,40 @@ die() {
     exit 1
 }
 
-# put FILE MODE PLACE: by one rename, also over a program that runs.
-put() {
+case $root in
+    '' | /*) ;;
+    *) die "DESTDIR must begin with /: $root" ;;
+esac
+
+# What is new, beside where it goes. When the power fails it stays there, and rcS starts what is called
+# /etc/init.d/S??*: so it is hidden.
+new() { echo "$root${1%/*}/.${1##*/}.new"; }
+
+# stage FILE MODE PLACE
+stage() {
     mkdir -p "$root${3%/*}"
-    cp "$1" "$root$3.new"
-    chmod "$2" "$root$3.new"
-    mv -f "$root$3.new" "$root$3"
-    echo "$root$3"
+    if ! cp "$1" "$(new "$3")" || ! chmod "$2" "$(new "$3")"; then
+        # The half of it on a full medium.
+        rm -f "$(new "$3")"
+        die "$root$3 stays as it is"
+    fi
+}
+
+# place PLACE: by one rename, also over a program that runs. Without the sync a power cut could leave
+# the new name and no bytes.
+place() {
+    sync
+    mv -f "$(new "$1")" "$root$1"
+    echo "$root$1"
+}
+
+put() {
+    stage "$@"
+    place "$3"
 }
 
 if command -v sha256sum >/dev/null; then
     sha256sum -c SHA256SUMS >/dev/null || die "a file is not what it was when it was packed"
-fi
-if [ -z "$root" ]; then
-    ./ftpsd -V >/dev/null || die "this binary is for another processor than $(uname -m)"
 fi
 
 init=${1:-}
@@ -49,26 +70,40 @@ if [ -z "$init" ]; then
     fi
 fi
 case $init in
-    busybox) from=S50ftpsd mode=755 place=/etc/init.d/S50ftpsd ;;
-    sysv) from=S50ftpsd mode=755 place=/etc/init.d/ftpsd ;;
-    openrc) from=ftpsd.openrc mode=755 place=/etc/init.d/ftpsd ;;
-    openwrt) from=ftpsd.procd mode=755 place=/etc/init.d/ftpsd ;;
-    systemd) from=ftpsd.service mode=644 place=/etc/systemd/system/ftpsd.service ;;
-    none) place= ;;
+    busybox) from=S50ftpsd mode=755 to=/etc/init.d/S50ftpsd ;;
+    sysv) from=S50ftpsd mode=755 to=/etc/init.d/ftpsd ;;
+    openrc) from=ftpsd.openrc mode=755 to=/etc/init.d/ftpsd ;;
+    openwrt) from=ftpsd.procd mode=755 to=/etc/init.d/ftpsd ;;
+    systemd) from=ftpsd.service mode=644 to=/etc/systemd/system/ftpsd.service ;;
+    none) to= ;;
     *) die "INIT may be busybox, sysv, openrc, openwrt, systemd or none, not $init" ;;
 esac
+if [ "$init" = busybox ]; then
+    # One that is there keeps its name: beside a line in inittab, rcS must not start a second server.
+    for there in "$root/etc/init.d/ftpsd" "$root"/etc/init.d/S[0-9][0-9]ftpsd; do
+        [ ! -e "$there" ] || to=${there#"$root"}
+    done
+fi
 
-put ftpsd 755 /usr/sbin/ftpsd
+# It is tried where it will be, for no program can run in a /tmp that is mounted noexec.
+stage ftpsd 755 /usr/sbin/ftpsd
+if [ -z "$root" ] && ! "$(new /usr/sbin/ftpsd)" -V >/dev/null; then
+    rm -f "$(new /usr/sbin/ftpsd)"
+    die "this binary is for another processor than $(uname -m)"
+fi
+place /usr/sbin/ftpsd
 put init/ftpsd.toml 644 /usr/share/ftpsd/ftpsd.toml
 if [ -d "$root/usr/share/man" ]; then
     put man/ftpsd.8 644 /usr/share/man/man8/ftpsd.8
     put man/ftpsd.conf.5 644 /usr/share/man/man5/ftpsd.conf.5
 fi
-[ -z "$place" ] || put "init/$from" "$mode" "$place"
+[ -z "$to" ] || put "init/$from" "$mode" "$to"
 ROOT=$root sh init/add-account ftp /srv/ftp
 
 config=$root/etc/ftpsd.toml
-if [ -e "$config" ]; then
+# A link to what is not mounted now is one, too.
+if [ -e "$config" ] || [ -L "$config" ]; then
+    sync
     echo "$config stays as it is; restart the server for the new version"
     exit
 fi
@@ -85,9 +120,10 @@ fi
     echo '# "*" lets nobody in; put what ftpsd --hash-password prints in its place.'
     echo 'password = "*"'
     echo 'root = "/srv/ftp"'
-) >"$config.new"
+) >"$(new /etc/ftpsd.toml)"
 # The number is that of the tree, which may not be that of this system.
-chown "0:$(sed -n 's/^ftp:[^:]*:[0-9]*:\([0-9]*\):.*/\1/p' "$root/etc/passwd")" "$config.new"
-chmod 640 "$config.new"
-mv "$config.new" "$config"
+chown "0:$(sed -n 's/^ftp:[^:]*:[0-9]*:\([0-9]*\):.*/\1/p' "$root/etc/passwd")" "$(new /etc/ftpsd.toml)"
+chmod 640 "$(new /etc/ftpsd.toml)"
+place /etc/ftpsd.toml >/dev/null
+sync
 echo "$config: the user operator has no password yet (ftpsd --hash-password)"

@@ -5,7 +5,8 @@
 ################################################################################
 
 FTPSD_VERSION = 0.1.0
-FTPSD_LICENSE = MIT or Apache-2.0
+# Its own, then those of what is linked.
+FTPSD_LICENSE = MIT or Apache-2.0, MIT, Apache-2.0, ISC, BSD-3-Clause
 FTPSD_LICENSE_FILES = LICENSE-MIT LICENSE-APACHE
 
 FTPSD_RUST_TARGET = $(call qstrip,$(BR2_PACKAGE_FTPSD_TARGET))
@@ -28,6 +29,7 @@ FTPSD_SITE = $(FTPSD_DIST)
 FTPSD_SITE_METHOD = file
 FTPSD_SOURCE = ftpsd-$(FTPSD_VERSION)-$(FTPSD_RUST_TARGET).tar.gz
 FTPSD_BINARY = ftpsd
+FTPSD_LICENSE_FILES += LICENSES-OF-OTHERS
 endif
 
 define FTPSD_INSTALL_CONFIG

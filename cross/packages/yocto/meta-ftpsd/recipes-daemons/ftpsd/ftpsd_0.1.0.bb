@@ -1,7 +1,8 @@
 SUMMARY = "FTP server over TLS for small Linux devices"
 DESCRIPTION = "Serves files by FTP over TLS to users of its own that one configuration file names."
 SECTION = "network"
-LICENSE = "MIT | Apache-2.0"
+# Its own, then those of what is linked; LICENSES-OF-OTHERS in the tar has their texts.
+LICENSE = "(MIT | Apache-2.0) & MIT & Apache-2.0 & ISC & BSD-3-Clause"
 LIC_FILES_CHKSUM = "\
     file://LICENSE-MIT;md5=6166b13452d4d294aee58b3c9b5f52c5 \
     file://LICENSE-APACHE;md5=1836efb2eb779966696f473ee8540542 \
