@@ -1,6 +1,7 @@
 //! Uploads that end before their end: not published, and to be gone on with.
 
 use std::fs;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
@@ -67,6 +68,27 @@ fn it_is_not_published_and_can_be_gone_on_with() {
         }
     }
     server.wait_for_count("result=truncated", 4);
+}
+
+/// What came whole before it is not lost, though it comes in the same packet.
+#[test]
+fn it_ends_with_what_is_not_a_record() {
+    let server = Server::start("");
+    let bytes = content(46, 40_000);
+    for version in VERSIONS {
+        for wrong in [[23, 3, 3, 0xff, 0xff], [0x99, 3, 3, 0, 5]] {
+            let mut client = Client::ready(&server, version);
+            let mut data = begin(&mut client, "STOR file", &bytes[..30_000]);
+            let mut wire = data.encrypt(&bytes[30_000..]);
+            wire.extend(wrong);
+            data.socket.write_all(&wire).unwrap();
+            client.expect_reply(426);
+            let size = client.expect("SIZE file", 213).text();
+            assert_eq!(size, "213 39999\r\n", "{version:?} {wrong:x?}");
+            client.expect("DELE file", 250);
+        }
+    }
+    server.wait_for_count("bytes=40000", 4);
 }
 
 #[test]
