@@ -144,6 +144,10 @@ fn unknown_and_planned_keys_are_refused_by_name() {
         "f.toml:1:1: `open-for` is not built yet in this version: take the line out",
     );
     check(
+        &with("deny = [{ a = 1 }]"),
+        "f.toml:1:9: expected a string instead of this table",
+    );
+    check(
         &GOOD.replace("key = ", "kee = "),
         "f.toml:5:1: unknown key `kee`: expected one of chain, key",
     );
