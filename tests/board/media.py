@@ -27,6 +27,8 @@ class Medium:
     check: tuple
     # What mends it before each boot, as a board's scripts do it; none mounts it as it is.
     mend: tuple = ()
+    # What does where that gives up.
+    mend_more: tuple = ()
 
     def checked(self, image):
         """What the check says; nothing where all is well."""
@@ -38,11 +40,12 @@ class Medium:
         """Mends the image, if that is done here; tells whether there was something to mend."""
         if not self.mend:
             return False
-        done = subprocess.run([*self.mend, image], timeout=600, check=False, text=True, errors="replace",
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        if done.returncode not in (0, 1):
-            raise AssertionError(f"{' '.join(self.mend)}: status {done.returncode}: {done.stdout}")
-        return done.returncode == 1
+        for command in filter(None, (self.mend, self.mend_more)):
+            done = subprocess.run([*command, image], timeout=600, check=False, text=True, errors="replace",
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            if done.returncode in (0, 1):
+                return done.returncode == 1
+        raise AssertionError(f"{' '.join(command)}: status {done.returncode}: {done.stdout}")
 
 
 EXT4 = Medium(
@@ -51,7 +54,10 @@ EXT4 = Medium(
     make=("mkfs.ext4", "-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"),
     options=(" /data ext4 ", "noauto_da_alloc", "commit=600"),
     damage="EXT4-fs (error|warning)", damage_fails=True, seals=True,
-    check=("e2fsck", "-f", "-n"))
+    check=("e2fsck", "-f", "-n"),
+    # The kernel mounts none whose last commit block was torn ("journal transaction is corrupt"), which
+    # happens about once in 200 cuts. Nothing that was synced is in that transaction.
+    mend=("e2fsck", "-p"), mend_more=("e2fsck", "-f", "-y"))
 
 # Clusters as on larger cards.
 VFAT = Medium(
