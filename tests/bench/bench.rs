@@ -165,23 +165,26 @@ fn at_once(
 
 fn retrieve(arguments: &Arguments) -> Outcome<()> {
     let path = arguments.text("path")?;
-    let size: u64 = arguments.number("size")?;
-    let repeat: u64 = arguments.number("repeat").unwrap_or(1);
-    at_once(arguments, |session, _| {
-        for _ in 0..repeat {
-            session.retrieve(path, size)?;
-        }
-        Ok(size.saturating_mul(repeat))
-    })
+    repeatedly(arguments, |session, _, size| session.retrieve(path, size))
 }
 
 fn store(arguments: &Arguments) -> Outcome<()> {
     let path = arguments.text("path")?;
+    repeatedly(arguments, |session, number, size| {
+        session.store(&format!("{path}{number}"), size)
+    })
+}
+
+/// Moves files of one size in each session, which has its number, one after the other.
+fn repeatedly(
+    arguments: &Arguments,
+    work: impl Fn(&mut Session, usize, u64) -> Outcome<bool> + Sync,
+) -> Outcome<()> {
     let size: u64 = arguments.number("size")?;
     let repeat: u64 = arguments.number("repeat").unwrap_or(1);
     at_once(arguments, |session, number| {
         for _ in 0..repeat {
-            session.store(&format!("{path}{number}"), size)?;
+            work(session, number, size)?;
         }
         Ok(size.saturating_mul(repeat))
     })
