@@ -15,12 +15,12 @@ use crate::proto::hostport;
 use crate::proto::line::{Line, LineReader};
 use crate::proto::outcome::Hangup;
 use crate::proto::reply::Reply;
-use crate::tls::{ClientCertificate, HandshakeFailure, Received, TlsError, TlsStream};
+use crate::tls::{ClientCertificate, ControlStream, HandshakeFailure, Received, TlsError};
 use crate::wait::{self, Deadline};
 
 /// How long a client may take to make room for a reply.
 const LONGEST_SEND: Duration = Duration::from_secs(20);
-/// Bytes read from the socket at once.
+/// Bytes read from the socket at once; not onto the stack, which keeps what was touched.
 const PIECE: usize = 4096;
 
 /// A control connection.
@@ -28,7 +28,7 @@ const PIECE: usize = 4096;
 pub struct ControlConnection {
     socket: Arc<TcpStream>,
     /// Once AUTH TLS has been answered, or from the start on an implicit port.
-    tls: Option<Box<TlsStream>>,
+    tls: Option<Box<ControlStream>>,
     lines: LineReader,
     /// Bytes beyond what the line reader takes: one read's worth, a TLS record at most.
     unread: Vec<u8>,
@@ -98,17 +98,9 @@ impl ControlConnection {
         config: Arc<ServerConfig>,
         deadline: Deadline,
         stop: BorrowedFd<'_>,
-    ) -> Result<(), HandshakeFailure> {
-        let stream = TlsStream::new(Arc::clone(&self.socket), config);
-        let mut tls = Box::new(stream.map_err(|error| HandshakeFailure {
-            error,
-            offered: "none".to_owned(),
-        })?);
-        tls.handshake(deadline, stop)
-            .map_err(|error| HandshakeFailure {
-                error,
-                offered: tls.offered(),
-            })?;
+    ) -> Result<(), Box<HandshakeFailure>> {
+        let mut tls = ControlStream::new(Arc::clone(&self.socket), config)?;
+        tls.handshake(deadline, stop)?;
         tls.take_plaintext(&mut self.unread);
         self.tls = Some(tls);
         Ok(())
@@ -156,7 +148,7 @@ impl ControlConnection {
     }
 
     fn receive_clear(&mut self) -> Result<bool, Hangup> {
-        let mut scratch = [0; PIECE];
+        let mut scratch = vec![0; PIECE];
         loop {
             match (&*self.socket).read(&mut scratch) {
                 Ok(0) => return Err(Hangup::EndOfStream),
@@ -180,23 +172,16 @@ impl ControlConnection {
         let Some(tls) = &mut self.tls else {
             return Err(Hangup::Tls);
         };
-        let mut scratch = [0; PIECE];
-        let unread = &mut self.unread;
-        let keep = |plain: &[u8]| {
-            unread.extend_from_slice(plain);
-            Ok::<(), Hangup>(())
-        };
-        match tls.receive(&mut scratch, keep) {
-            Ok(Ok(Received::Some)) => Ok(true),
-            Ok(Ok(Received::Nothing)) => Ok(false),
+        let received = tls.receive();
+        tls.take_plaintext(&mut self.unread);
+        match received {
+            Ok(Received::Some) => Ok(true),
+            Ok(Received::Nothing) => Ok(false),
             // For commands it makes no difference how it ends: each has its own end.
-            Ok(Ok(Received::End | Received::Fin | Received::Truncated))
-                if self.unread.is_empty() =>
-            {
+            Ok(Received::End | Received::Fin | Received::Truncated) if self.unread.is_empty() => {
                 Err(Hangup::EndOfStream)
             }
-            Ok(Ok(Received::End | Received::Fin | Received::Truncated)) => Ok(true),
-            Ok(Err(hangup)) => Err(hangup),
+            Ok(Received::End | Received::Fin | Received::Truncated) => Ok(true),
             Err(TlsError::Network(_)) => Err(Hangup::Network),
             Err(
                 TlsError::Protocol(_) | TlsError::Closed | TlsError::TimedOut | TlsError::Stopping,

@@ -4,6 +4,7 @@
 mod login;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::TcpStream;
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,7 +30,7 @@ use crate::proto::session::{
 use crate::root::Root;
 use crate::settings::Settings;
 use crate::signals::Stop;
-use crate::tls::{Binding, ClientCertificate};
+use crate::tls::{Binding, ClientCertificate, HandshakeFailure};
 use crate::transfer::{describe, Dtp, Observed, Terms};
 use crate::wait::{self, Deadline};
 
@@ -86,12 +87,67 @@ impl Port {
     }
 }
 
+/// A control connection with the right to a worker.
+#[derive(Debug)]
+pub struct Connection {
+    /// As it was accepted.
+    pub socket: TcpStream,
+    /// What it came in by.
+    pub port: Port,
+    /// The session's number in the log.
+    pub number: u32,
+    /// The right.
+    pub slot: Slot,
+}
+
 /// Serves one control connection to its end, and gives its slot back.
-pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &Service) {
+///
+/// A thread keeps what it once touched of its stack, so what only some steps need is not in this
+/// frame: they are functions of their own, never inlined.
+#[inline(never)]
+pub fn serve(connection: Box<Connection>, service: &Service) {
     let started = Instant::now();
-    let Ok(control) = ControlConnection::new(socket) else {
-        return;
-    };
+    let port = connection.port;
+    if let Some(mut pi) = begin(connection, service) {
+        let hangup = pi.run(port);
+        end(pi, hangup, started);
+    }
+}
+
+#[inline(never)]
+fn end(mut pi: Box<ServerPi<'_>>, hangup: Hangup, started: Instant) {
+    if let Some(reply) = hangup.farewell() {
+        let _ = pi.control.send(&reply);
+    }
+    // Before the client can see the end: it may come back at once.
+    let ServerPi {
+        slot,
+        mut control,
+        log,
+        ..
+    } = *pi;
+    drop(slot);
+    control.close();
+    log.event(Level::Info, "closed")
+        .field("reason", hangup.word())
+        .field("seconds", started.elapsed().as_secs())
+        .send();
+}
+
+/// The session before its greeting; `None` when it cannot be.
+#[inline(never)]
+#[expect(
+    clippy::boxed_local,
+    reason = "unboxed it would be in the caller's frame"
+)]
+fn begin(connection: Box<Connection>, service: &Service) -> Option<Box<ServerPi<'_>>> {
+    let Connection {
+        socket,
+        number,
+        slot,
+        ..
+    } = *connection;
+    let control = ControlConnection::new(socket).ok()?;
     let log = service
         .log
         .with_fields(&[("session", &number), ("peer", &control.peer().ip())]);
@@ -107,10 +163,10 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
             log.event(Level::Error, "no-random-numbers")
                 .field("error", error)
                 .send();
-            return;
+            return None;
         }
     };
-    let mut pi = ServerPi {
+    Some(Box::new(ServerPi {
         policy: policy(&settings.config, &service.listening, &control),
         plain: PlainFrom::admit(control.peer().ip(), &settings.config.plain_from),
         control,
@@ -127,19 +183,7 @@ pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &S
         endpoint: None,
         deferred: VecDeque::new(),
         observed: Observed::default(),
-    };
-    let hangup = pi.run(port);
-    if let Some(reply) = hangup.farewell() {
-        let _ = pi.control.send(&reply);
-    }
-    // Before the client can see the end: it may come back at once.
-    drop(pi.slot);
-    pi.control.close();
-    pi.log
-        .event(Level::Info, "closed")
-        .field("reason", hangup.word())
-        .field("seconds", started.elapsed().as_secs())
-        .send();
+    }))
 }
 
 /// What the session's decisions depend on.
@@ -182,22 +226,41 @@ struct ServerPi<'a> {
 
 impl ServerPi<'_> {
     fn run(&mut self, port: Port) -> Hangup {
-        match self.converse(port) {
+        match self.hold(port) {
             Ok(never) => match never {},
             Err(hangup) => hangup,
         }
     }
 
-    fn converse(&mut self, port: Port) -> Result<std::convert::Infallible, Hangup> {
-        let (mut session, greeting) = match port {
+    /// Handshakes take place here, where little of the stack is in use: they need the most of it.
+    fn hold(&mut self, port: Port) -> Result<Infallible, Hangup> {
+        if port == Port::Implicit {
+            self.raise()?;
+        }
+        let mut session = self.greet(port)?;
+        loop {
+            let work = self.converse(session)?;
+            session = self.secure(work)?;
+            self.settle(self.root.is_some(), &session);
+        }
+    }
+
+    #[inline(never)]
+    fn greet(&mut self, port: Port) -> Result<Session, Hangup> {
+        let (session, greeting) = match port {
             Port::Explicit => Session::greet(self.plain),
             Port::Implicit => {
-                self.raise()?;
                 let (session, greeting) = Session::greet_secured();
                 (self.certified(session), greeting)
             }
         };
         self.control.send(&greeting)?;
+        Ok(session)
+    }
+
+    /// Goes on until TLS is wanted.
+    #[inline(never)]
+    fn converse(&mut self, mut session: Session) -> Result<Secure, Hangup> {
         loop {
             let input = self.next_command(&session)?;
             let was_authenticated = session.is_authenticated();
@@ -217,20 +280,26 @@ impl ServerPi<'_> {
                         self.control.send(&reply)?;
                         return Err(hangup);
                     }
+                    Step::Perform(Work::Secure(work)) => return Ok(work),
                     Step::Perform(work) => self.perform(work)?,
                 };
             };
-            match (session.awaits_connection(), &mut self.endpoint) {
-                (Some(protection), Some(endpoint)) => endpoint.protect(protection),
-                (Some(_), None) | (None, None) => {}
-                (None, Some(_)) => self.endpoint = None,
-            }
-            if was_authenticated && !session.is_authenticated() {
-                // USER starts over, with as much time as at first.
-                self.root = None;
-                let login = self.settings.config.login_timeout.duration();
-                self.login_deadline = Deadline::after(login);
-            }
+            self.settle(was_authenticated, &session);
+        }
+    }
+
+    /// Lets go of what the session has no use for any more.
+    fn settle(&mut self, was_authenticated: bool, session: &Session) {
+        match (session.awaits_connection(), &mut self.endpoint) {
+            (Some(protection), Some(endpoint)) => endpoint.protect(protection),
+            (Some(_), None) | (None, None) => {}
+            (None, Some(_)) => self.endpoint = None,
+        }
+        if was_authenticated && !session.is_authenticated() {
+            // USER starts over, with as much time as at first.
+            self.root = None;
+            let login = self.settings.config.login_timeout.duration();
+            self.login_deadline = Deadline::after(login);
         }
     }
 
@@ -295,9 +364,10 @@ impl ServerPi<'_> {
         Ok(control)
     }
 
+    #[inline(never)]
     fn perform(&mut self, work: Work) -> Result<Step, Hangup> {
         match work {
-            Work::Secure(work) => self.secure(work),
+            Work::Secure(work) => self.secure(work).map(Step::Silent),
             Work::Identify(work) => Ok(self.identify(work)),
             Work::Authenticate(work) => Ok(self.authenticate(work)),
             Work::Listen(work) => Ok(self.listen(work)),
@@ -323,14 +393,15 @@ impl ServerPi<'_> {
         }
     }
 
-    fn secure(&mut self, work: Secure) -> Result<Step, Hangup> {
+    #[inline(never)]
+    fn secure(&mut self, work: Secure) -> Result<Session, Hangup> {
         // What was heard during a transfer in clear text came before the handshake too.
         if self.control.has_unread() || !self.deferred.is_empty() {
             return Err(Hangup::ClearTextAfterAuth);
         }
         self.control.send(&work.invitation())?;
         self.raise()?;
-        Ok(Step::Silent(self.certified(work.finished())))
+        Ok(self.certified(work.finished()))
     }
 
     fn certified(&self, session: Session) -> Session {
@@ -347,37 +418,46 @@ impl ServerPi<'_> {
         let stop = self.service.stop.draining();
         match self.control.secure(self.binding.control(), deadline, stop) {
             Ok(()) => {
-                self.service.counters.totals().handshakes_full += 1;
-                if let Some((version, cipher)) = self.control.protection() {
-                    self.log
-                        .event(Level::Info, "secured")
-                        .field("tls", version)
-                        .field("cipher", cipher)
-                        .send();
-                }
-                self.certificate = self.control.client_certificate();
-                let der = self.certificate.as_ref().map(|it| Arc::clone(&it.der));
-                self.binding.remember_client(der);
-                if let Some(certificate) = &self.certificate {
-                    self.log
-                        .event(Level::Info, "client-certificate")
-                        .bytes("names", certificate.names().as_bytes())
-                        .field("fingerprint", certificate.fingerprint())
-                        .send();
-                }
+                self.raised();
                 Ok(())
             }
-            Err(failure) => {
-                self.log
-                    .event(Level::Notice, "handshake-failed")
-                    .bytes("error", failure.error.to_string().as_bytes())
-                    .field("offered", failure.offered)
-                    .send();
-                Err(Hangup::Tls)
-            }
+            Err(failure) => Err(self.not_raised(&failure)),
         }
     }
 
+    #[inline(never)]
+    fn raised(&mut self) {
+        self.service.counters.totals().handshakes_full += 1;
+        if let Some((version, cipher)) = self.control.protection() {
+            self.log
+                .event(Level::Info, "secured")
+                .field("tls", version)
+                .field("cipher", cipher)
+                .send();
+        }
+        self.certificate = self.control.client_certificate();
+        let der = self.certificate.as_ref().map(|it| Arc::clone(&it.der));
+        self.binding.remember_client(der);
+        if let Some(certificate) = &self.certificate {
+            self.log
+                .event(Level::Info, "client-certificate")
+                .bytes("names", certificate.names().as_bytes())
+                .field("fingerprint", certificate.fingerprint())
+                .send();
+        }
+    }
+
+    #[inline(never)]
+    fn not_raised(&self, failure: &HandshakeFailure) -> Hangup {
+        self.log
+            .event(Level::Notice, "handshake-failed")
+            .bytes("error", failure.error.to_string().as_bytes())
+            .field("offered", &failure.offered)
+            .send();
+        Hangup::Tls
+    }
+
+    #[inline(never)]
     fn listen(&mut self, work: Listen) -> Step {
         // The old endpoint goes first: its port may be the only one.
         self.endpoint = None;
@@ -421,6 +501,7 @@ impl ServerPi<'_> {
         ))
     }
 
+    #[inline(never)]
     fn with_dtp(
         &mut self,
         perform: impl FnOnce(
@@ -453,6 +534,7 @@ impl ServerPi<'_> {
         Ok(Step::Reply(finished.session, finished.reply))
     }
 
+    #[inline(never)]
     fn on_files(&self, task: &FileTask) -> Result<FileAnswer, FileError> {
         let Some(root) = &self.root else {
             return Err(FileError::new(FileErrorKind::Failed));

@@ -16,7 +16,7 @@ use crate::config::fixed::Fixed;
 use crate::config::Config;
 use crate::limits::Refusal;
 use crate::log::Level;
-use crate::pi::{Port, Service};
+use crate::pi::{Connection, Port, Service};
 use crate::pool::Pool;
 use crate::proto::hostport;
 use crate::settings::{Own, Settings};
@@ -304,10 +304,18 @@ fn admit(
         .limits
         .admit(&settings.config, peer.ip(), Instant::now());
     let (mut socket, refusal) = match admitted {
-        Ok(slot) => match pool.submit(socket, port, number, slot) {
-            Ok(()) => return,
-            Err(socket) => (socket, Refusal::Workers),
-        },
+        Ok(slot) => {
+            let connection = Connection {
+                socket,
+                port,
+                number,
+                slot,
+            };
+            match pool.submit(connection) {
+                Ok(()) => return,
+                Err(refused) => (refused.socket, Refusal::Workers),
+            }
+        }
         Err(refusal) => (socket, refusal),
     };
     if port == Port::Explicit {

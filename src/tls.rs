@@ -8,6 +8,7 @@
 mod binding;
 mod certificate;
 mod client;
+mod control;
 mod generated;
 mod incoming;
 mod stream;
@@ -24,8 +25,9 @@ use crate::config::network::{TlsVersion, Versions};
 pub use binding::{Binding, DataSettings};
 pub use certificate::{CertificateError, Certificates, Shown};
 pub use client::{ClientCertificate, Clients};
+pub use control::{ControlStream, HandshakeFailure};
 pub use generated::{addresses_of_device, make as make_certificate};
-pub use stream::{HandshakeFailure, Progress, Received, TlsError, TlsStream};
+pub use stream::{Progress, Received, TlsError, TlsStream};
 
 /// The server's TLS settings, shared by all sessions.
 #[derive(Debug, Clone)]

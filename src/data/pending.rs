@@ -82,6 +82,7 @@ pub(super) enum Verdict {
 
 impl Pending {
     /// Takes over an accepted socket; `None` when it is dead already.
+    #[inline(never)]
     pub(super) fn new(
         socket: TcpStream,
         protection: DataProtection,
@@ -96,7 +97,7 @@ impl Pending {
                 let settings = binding.data();
                 let stream = TlsStream::new(Arc::new(socket), settings.config.clone()).ok()?;
                 let handshake = Handshake::Answering(Progress::NeedsRead);
-                Link::Secured(Box::new(stream), handshake, settings)
+                Link::Secured(stream, handshake, settings)
             }
         };
         Some(Pending {

@@ -96,6 +96,7 @@ impl Service {
 }
 
 impl ServerPi<'_> {
+    #[inline(never)]
     pub(super) fn authenticate(&mut self, work: Authenticate) -> Step {
         self.root = None;
         let source = self.slot.source();
@@ -175,6 +176,7 @@ impl ServerPi<'_> {
     }
 
     /// Lets a verified user in, if the root is there and one more session may be.
+    #[inline(never)]
     fn admit(&mut self, account: &Arc<Account>) -> (Verdict, &'static str) {
         let opened = Root::open(&account.root, &account.name, account.storage);
         let checked = opened.and_then(|root| {

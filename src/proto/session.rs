@@ -157,6 +157,7 @@ impl Session {
     }
 
     /// What follows `input` in this state.
+    #[inline(never)]
     pub fn decide(mut self, input: Result<Command, CommandError>, policy: &Policy) -> Step {
         let command = match input {
             Ok(command) => command,

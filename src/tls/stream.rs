@@ -1,18 +1,14 @@
-//! TLS over a non-blocking socket. Nothing in here waits except [`TlsStream::handshake`].
+//! TLS over a data connection's non-blocking socket. Nothing in here waits.
 
-use std::convert::Infallible;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags};
 use rustls::server::{ServerConfig, ServerConnection};
-use rustls::{HandshakeKind, IoState};
+use rustls::{CommonState, HandshakeKind, IoState};
 
-use super::client::ClientCertificate;
 use super::incoming::{Followed, Incoming};
-use crate::wait::{self, Deadline};
 
 /// A TLS connection, from the moment its first byte is awaited.
 #[derive(Debug)]
@@ -36,15 +32,6 @@ pub enum TlsError {
     TimedOut,
     /// The server is stopping.
     Stopping,
-}
-
-/// A handshake that did not come about.
-#[derive(Debug)]
-pub struct HandshakeFailure {
-    /// Why.
-    pub error: TlsError,
-    /// The versions of TLS that the client offered, or `none`.
-    pub offered: String,
 }
 
 impl std::fmt::Display for TlsError {
@@ -90,54 +77,32 @@ impl TlsStream {
     ///
     /// # Errors
     /// When the configuration is not usable; it does not happen with ours.
-    pub fn new(socket: Arc<TcpStream>, config: Arc<ServerConfig>) -> Result<TlsStream, TlsError> {
+    #[inline(never)]
+    pub fn new(
+        socket: Arc<TcpStream>,
+        config: Arc<ServerConfig>,
+    ) -> Result<Box<TlsStream>, TlsError> {
         let mut tls = ServerConnection::new(config).map_err(TlsError::Protocol)?;
         // The callers bound what they write; a limit here would only split it.
         tls.set_buffer_limit(None);
-        Ok(TlsStream {
+        Ok(Box::new(TlsStream {
             socket,
             tls,
-            incoming: Incoming::new(),
+            incoming: Incoming::default(),
             wire: 0,
-        })
-    }
-
-    /// Completes the handshake.
-    ///
-    /// # Errors
-    /// Any [`TlsError`]; the peer was sent the alert that belongs to it.
-    pub fn handshake(&mut self, deadline: Deadline, stop: BorrowedFd<'_>) -> Result<(), TlsError> {
-        loop {
-            let interest = match self.advance()? {
-                Progress::Done => return Ok(()),
-                Progress::NeedsRead => PollFlags::IN,
-                Progress::NeedsWrite => PollFlags::OUT,
-            };
-            let mut fds = [
-                PollFd::new(&self.socket, interest),
-                PollFd::from_borrowed_fd(stop, PollFlags::IN),
-            ];
-            if !wait::poll(&mut fds, deadline).map_err(TlsError::Network)? {
-                return Err(TlsError::TimedOut);
-            }
-            let [_, stop] = fds;
-            if !stop.revents().is_empty() {
-                return Err(TlsError::Stopping);
-            }
-        }
+        }))
     }
 
     /// Takes the handshake as far as it goes without waiting.
     ///
     /// # Errors
-    /// As [`handshake`](Self::handshake).
+    /// Any [`TlsError`]; the peer was sent the alert that belongs to it.
     pub fn advance(&mut self) -> Result<Progress, TlsError> {
         loop {
             if !self.flush().map_err(TlsError::Network)? {
                 return Ok(Progress::NeedsWrite);
             }
             if !self.tls.is_handshaking() {
-                self.incoming.forget();
                 return Ok(Progress::Done);
             }
             match self.read_socket() {
@@ -146,7 +111,7 @@ impl TlsStream {
                     self.process()?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.acknowledge_at_once();
+                    acknowledge_at_once(&self.socket);
                     return Ok(Progress::NeedsRead);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -159,7 +124,7 @@ impl TlsStream {
     /// then, else what it waits for.
     ///
     /// # Errors
-    /// As [`handshake`](Self::handshake).
+    /// As [`advance`](Self::advance).
     pub fn answer(&mut self) -> Result<Option<Progress>, TlsError> {
         let retried = self.is_retried();
         while !self.tls.wants_write() && self.tls.is_handshaking() {
@@ -169,7 +134,7 @@ impl TlsStream {
                     self.process()?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.acknowledge_at_once();
+                    acknowledge_at_once(&self.socket);
                     return Ok(Some(Progress::NeedsRead));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -283,56 +248,20 @@ impl TlsStream {
         self.tls.send_close_notify();
     }
 
-    /// Appends what is decrypted already. The end of the handshake may have brought the first
-    /// bytes with it, and no poll of the socket announces those.
-    pub fn take_plaintext(&mut self, plaintext: &mut Vec<u8>) {
-        let keep = |piece: &[u8]| {
-            plaintext.extend_from_slice(piece);
-            Ok::<(), Infallible>(())
-        };
-        let _ = self.drain(keep);
-    }
-
     /// Whether the handshake resumed a session. Under a [`Binding`](super::Binding) that is
     /// the proof of belonging.
     pub fn is_resumed(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
-    /// The client's certificate, once the handshake is complete; it was verified.
-    pub fn client_certificate(&self) -> Option<ClientCertificate> {
-        Some(ClientCertificate::new(self.client_certificate_der()?))
-    }
-
-    /// The same in DER, unread.
+    /// The client's certificate in DER, unread, once the handshake is complete; it was verified.
     pub fn client_certificate_der(&self) -> Option<&[u8]> {
-        if self.tls.is_handshaking() {
-            return None;
-        }
-        Some(self.tls.peer_certificates()?.first()?)
+        client_certificate(&self.tls)
     }
 
     /// `1.2` or `1.3`, for the log.
     pub fn version(&self) -> &'static str {
-        match self.tls.protocol_version() {
-            Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
-            Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
-            Some(_) | None => "none",
-        }
-    }
-
-    /// The cipher suite's name, for the log.
-    pub fn cipher(&self) -> &'static str {
-        self.tls
-            .negotiated_cipher_suite()
-            .and_then(|suite| suite.suite().as_str())
-            .unwrap_or("none")
-    }
-
-    /// The versions that the client's ClientHello offers, or `none`, for the log; good until the
-    /// handshake is complete.
-    pub fn offered(&self) -> String {
-        self.incoming.offered()
+        version(&self.tls)
     }
 
     /// Bytes of [`receive`](Self::receive) and [`flush`](Self::flush) so far, as they are on the
@@ -344,13 +273,6 @@ impl TlsStream {
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         &self.socket
-    }
-
-    /// Clients that send ChangeCipherSpec and Finished, or a small file, in two writes would have
-    /// Nagle's algorithm wait for our delayed acknowledgement in between: 40 ms each time. The
-    /// setting does not last, so it is renewed before each wait of a handshake.
-    pub fn acknowledge_at_once(&self) {
-        let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
     }
 
     /// Reads what the handshake brings. It takes 4096 bytes at most.
@@ -393,6 +315,30 @@ impl TlsStream {
             total = total.saturating_add(count);
         }
         Ok(total)
+    }
+}
+
+/// Clients that send ChangeCipherSpec and Finished, or a small file, in two writes would have
+/// Nagle's algorithm wait for our delayed acknowledgement in between: 40 ms each time. The
+/// setting does not last, so it is renewed before each wait of a handshake.
+pub(super) fn acknowledge_at_once(socket: &TcpStream) {
+    let _ = rustix::net::sockopt::set_tcp_quickack(socket, true);
+}
+
+/// The client's certificate in DER, once the handshake is complete.
+pub(super) fn client_certificate(state: &CommonState) -> Option<&[u8]> {
+    if state.is_handshaking() {
+        return None;
+    }
+    Some(state.peer_certificates()?.first()?)
+}
+
+/// `1.2` or `1.3`.
+pub(super) fn version(state: &CommonState) -> &'static str {
+    match state.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+        Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+        Some(_) | None => "none",
     }
 }
 
