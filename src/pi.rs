@@ -30,7 +30,7 @@ use crate::root::Root;
 use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::tls::{Binding, ClientCertificate};
-use crate::transfer::{describe, Dtp, Observed, Terms};
+use crate::transfer::{describe, Digesting, Dtp, Observed, Terms};
 use crate::wait::{self, Deadline};
 
 /// What all sessions share.
@@ -44,6 +44,8 @@ pub struct Service {
     pub limits: Arc<Limits>,
     /// The turn at the hash of passwords.
     pub hashing: Hashing,
+    /// The places at the hash of files.
+    pub digesting: Digesting,
     /// What was done since the start.
     pub counters: Counters,
     /// The server's stopping.
@@ -438,6 +440,7 @@ impl ServerPi<'_> {
             terms: Terms {
                 root,
                 config: &self.settings.config,
+                digesting: &self.service.digesting,
                 stop: &self.service.stop,
                 demand: self.demand,
                 truncated_uploads: self.conditions.truncated_uploads,
