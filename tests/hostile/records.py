@@ -99,9 +99,9 @@ def odd_handshakes(server, pressure, count):
         pressure.on()
 
     odd = oddities()
-    for _ in range(count(20)):
+    for _ in range(count(5)):
         all_of(send, enumerate(odd.items()), 6)
-    return f"{count(20) * 2 * len(odd)} handshakes with {len(odd)} oddities, explicit and implicit"
+    return f"{count(5) * 2 * len(odd)} handshakes with {len(odd)} oddities, explicit and implicit"
 
 
 def expand(secret, label, length):
