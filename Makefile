@@ -2,10 +2,11 @@
 
 CARGO ?= cargo
 DEMO  ?= target/demo
+MINUTES ?= 60
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-large test-privileged test-init test-board test-counts bench bench-arm check fmt clippy doc clean tools
+.PHONY: help build run test test-large test-privileged test-init test-board test-counts hostile soak soak-tools bench bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,6 +27,8 @@ test: tools build ## run every test, the server's against the release binary, tw
 	FTPSD_OLD_KERNEL=1 FTPSD_BINARY=$(BUILT)/release/ftpsd \
 	    $(CARGO) test --locked --test server -- --skip gaps::
 	$(CARGO) test --locked --features fault-injection --test faults
+	tests/hostile/run --quick $(BUILT)/release/ftpsd
+	tests/hostile/soak --minutes 0.5 --out $(BUILT)/soak/quick $(BUILT)/release/ftpsd
 	@$(MAKE) --no-print-directory test-privileged test-init
 
 test-large: build ## send 5 GiB both ways, over TLS
@@ -56,6 +59,24 @@ test-board: tools ## run the server on an emulated board; BOARD=full for the lon
 	cross/build armv7-unknown-linux-musleabihf
 	tools=$$(tests/board/fetch) && tests/board/run $(if $(filter full,$(BOARD)),--full) "$$tools" \
 	    $(or $(CARGO_TARGET_DIR),target)/cross/armv7-unknown-linux-musleabihf/release/ftpsd
+
+hostile: tools build ## run every attack of tests/hostile, and see whether the next honest client is served
+	tests/hostile/run $(BUILT)/release/ftpsd
+
+# The static build is what devices have; where it cannot be made the other stands in.
+soak: tools soak-tools build ## honest and hostile clients for MINUTES, with figures and a plot in target/soak
+	@program=$(BUILT)/cross/x86_64-unknown-linux-musl/release/ftpsd; \
+	cross/build x86_64-unknown-linux-musl || { \
+	    echo "no static build: the soak is of the other" >&2; program=$(BUILT)/release/ftpsd; }; \
+	tests/hostile/soak --minutes $(MINUTES) --out $(BUILT)/soak $$program; outcome=$$?; \
+	[ ! -x $(BUILT)/soak/venv/bin/python ] || $(BUILT)/soak/venv/bin/python tests/hostile/plot $(BUILT)/soak; \
+	exit $$outcome
+
+soak-tools: # matplotlib, in a place of its own
+	@$(BUILT)/soak/venv/bin/python -c 'import matplotlib' 2>/dev/null || { \
+	    mkdir -p $(BUILT)/soak && python3 -m venv $(BUILT)/soak/venv && \
+	    $(BUILT)/soak/venv/bin/pip install -q 'matplotlib==3.9.4'; } || \
+	    echo "no matplotlib: there will be a table, but no plot" >&2
 
 # Valgrind counts; what takes how long does not matter.
 test-counts: tools build ## count the instructions of transfers and compare with tests/bench/counts.json
@@ -105,9 +126,10 @@ tools: ## install the programs that the tests drive, where apt can
 	    mkfs.f2fs:f2fs-tools mkfs.vfat:dosfstools linux.uml:user-mode-linux; do \
 	    command -v $${pair%:*} >/dev/null || wanted="$$wanted $${pair#*:}"; \
 	done; \
+	command -v nmap >/dev/null || wanted="$$wanted nmap"; \
 	[ -z "$$missing$$wanted" ] && exit 0; \
 	if ! command -v apt-get >/dev/null; then \
-	    [ -z "$$wanted" ] || echo "Not all file systems can be tried without:$$wanted" >&2; \
+	    [ -z "$$wanted" ] || echo "Not everything can be tried without:$$wanted" >&2; \
 	    [ -z "$$missing" ] && exit 0; \
 	    echo "make test needs:$$missing. Please install them." >&2; exit 1; \
 	fi; \
@@ -116,7 +138,7 @@ tools: ## install the programs that the tests drive, where apt can
 	echo "installing$$missing$$wanted"; \
 	$$sudo apt-get update -q; \
 	for package in $$wanted; do \
-	    $$install $$package || echo "Not all file systems can be tried without $$package" >&2; \
+	    $$install $$package || echo "Not everything can be tried without $$package" >&2; \
 	done; \
 	[ -z "$$missing" ] || $$install $$missing
 

@@ -25,6 +25,7 @@ use crate::proto::command::Password;
 use crate::server::{self, Origin};
 use crate::settings::{Own, Settings, SettingsError};
 use crate::signals::{Signals, Stopper};
+use crate::transfer::Digesting;
 
 /// Where the configuration is when `-f` does not say.
 pub const DEFAULT_CONFIG: &str = "/etc/ftpsd.toml";
@@ -283,6 +284,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
         listening,
         limits: Limits::new(settings.config.workers.0),
         hashing: Hashing::default(),
+        digesting: Digesting::default(),
         settings: RwLock::new(Arc::new(settings)),
         counters: Counters::default(),
         stop,

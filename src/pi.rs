@@ -1,104 +1,36 @@
 //! The server-PI: one session on one control connection, from greeting to close (RFC 959
 //! section 2.3). It performs what `proto::session` decides and holds no rule of its own.
 
+mod files;
 mod login;
+mod service;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::auth::Hashing;
 use crate::config::network::{Conditions, Demand};
 use crate::config::Config;
 use crate::control::ControlConnection;
-use crate::counters::Counters;
 use crate::data::{self, DataEndpoint};
-use crate::limits::{Limits, Slot};
+use crate::limits::Slot;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
-use crate::proto::listing::{timestamp, Entry};
-use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
+use crate::proto::outcome::Hangup;
 use crate::proto::session::{
-    Active, FileAnswer, FileTask, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session,
-    Step, Transfer, Work,
+    Active, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session, Step, Transfer, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
-use crate::signals::Stop;
 use crate::tls::{Binding, ClientCertificate, HandshakeFailure};
-use crate::transfer::{describe, Dtp, Observed, Terms};
+use crate::transfer::{Dtp, Observed, Terms};
 use crate::wait::{self, Deadline};
 
-/// What all sessions share.
-#[derive(Debug)]
-pub struct Service {
-    /// The ports that control connections come in by, whatever SIGHUP brings.
-    pub listening: Vec<u16>,
-    /// What SIGHUP exchanges.
-    pub settings: RwLock<Arc<Settings>>,
-    /// How many sessions there may be, and who has to wait.
-    pub limits: Arc<Limits>,
-    /// The turn at the hash of passwords.
-    pub hashing: Hashing,
-    /// What was done since the start.
-    pub counters: Counters,
-    /// The server's stopping.
-    pub stop: Stop,
-    /// The log.
-    pub log: Log,
-}
-
-impl Service {
-    /// The settings as they are now.
-    pub fn settings(&self) -> Arc<Settings> {
-        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Puts other settings in force for what begins from now on.
-    pub fn exchange(&self, settings: Settings) {
-        *self
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-    }
-}
-
-/// The kind of port a control connection came in by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Port {
-    /// Clear until AUTH TLS.
-    Explicit,
-    /// TLS from the first byte.
-    Implicit,
-}
-
-impl Port {
-    /// One word for the log.
-    pub fn word(self) -> &'static str {
-        match self {
-            Port::Explicit => "explicit",
-            Port::Implicit => "implicit",
-        }
-    }
-}
-
-/// A control connection with the right to a worker.
-#[derive(Debug)]
-pub struct Connection {
-    /// As it was accepted.
-    pub socket: TcpStream,
-    /// What it came in by.
-    pub port: Port,
-    /// The session's number in the log.
-    pub number: u32,
-    /// The right.
-    pub slot: Slot,
-}
+pub use service::{Connection, Port, Service};
 
 /// Serves one control connection to its end, and gives its slot back.
 ///
@@ -519,6 +451,7 @@ impl ServerPi<'_> {
             terms: Terms {
                 root,
                 config: &self.settings.config,
+                digesting: &self.service.digesting,
                 stop: &self.service.stop,
                 demand: self.demand,
                 truncated_uploads: self.conditions.truncated_uploads,
@@ -533,64 +466,6 @@ impl ServerPi<'_> {
         self.deferred.append(&mut pending);
         Ok(Step::Reply(finished.session, finished.reply))
     }
-
-    #[inline(never)]
-    fn on_files(&self, task: &FileTask) -> Result<FileAnswer, FileError> {
-        let Some(root) = &self.root else {
-            return Err(FileError::new(FileErrorKind::Failed));
-        };
-        #[cfg(feature = "fault-injection")]
-        if let FileTask::MakeDirectory(path) = task {
-            crate::fault::strike("change", path.name().unwrap_or_default());
-        }
-        let (verb, path, outcome) = match task {
-            FileTask::ChangeDirectory(path) => {
-                return root.enter(path).map(|()| FileAnswer::Done);
-            }
-            FileTask::Examine { path, .. } => return root.examine(path).map(FileAnswer::Entry),
-            FileTask::SetModified { path, seconds, .. } => {
-                ("set-time", path, entry(root.set_modified(path, *seconds)))
-            }
-            FileTask::MakeDirectory(path) => {
-                ("make-directory", path, done(root.make_directory(path)))
-            }
-            FileTask::RemoveDirectory(path) => {
-                ("remove-directory", path, done(root.remove_directory(path)))
-            }
-            FileTask::Delete(path) => ("delete", path, done(root.delete(path))),
-            FileTask::Rename { from, to, replace } => {
-                ("rename", from, done(root.rename(from, to, *replace)))
-            }
-        };
-        let level = if outcome.is_ok() {
-            Level::Info
-        } else {
-            Level::Notice
-        };
-        let mut event = self.log.event(level, verb).bytes("path", path.as_bytes());
-        if let FileTask::Rename { to, .. } = task {
-            event = event.bytes("to", to.as_bytes());
-        }
-        if let FileTask::SetModified { seconds, .. } = task {
-            event = event.field("time", timestamp(*seconds));
-        }
-        match outcome {
-            Ok(_) => event.field("result", "complete"),
-            Err(error) => event
-                .field("result", "file")
-                .bytes("error", describe(error).as_bytes()),
-        }
-        .send();
-        outcome
-    }
-}
-
-fn done(outcome: Result<(), FileError>) -> Result<FileAnswer, FileError> {
-    outcome.map(|()| FileAnswer::Done)
-}
-
-fn entry(outcome: Result<Entry, FileError>) -> Result<FileAnswer, FileError> {
-    outcome.map(FileAnswer::Entry)
 }
 
 /// Eight random bytes, for a name that nothing has.

@@ -25,6 +25,8 @@ use crate::proto::session::{Finished, Transfer, TransferTask};
 use crate::root::{Origin, Reading, Root, Upload};
 use crate::signals::Stop;
 
+pub use inquiry::Digesting;
+
 use copy::Copy;
 use hearing::Hearing;
 use listing::Listing;
@@ -61,6 +63,8 @@ pub struct Terms<'a> {
     pub demand: Demand,
     /// What becomes of an upload that ends without close_notify.
     pub truncated_uploads: TruncatedUploads,
+    /// The places at the hash of files.
+    pub digesting: &'a Digesting,
     /// The server's stopping.
     pub stop: &'a Stop,
     /// The session's log.

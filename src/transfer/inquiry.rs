@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use crossbeam_channel::{Receiver, Sender};
+
 use super::hearing::Hearing;
 use super::listing::Listing;
 use super::{now, About, Dtp, Progress, Terms};
@@ -18,6 +20,40 @@ use crate::wait::Deadline;
 const PIECE: usize = 64 << 10;
 /// Bytes of a listing that are sent at once.
 const LINES: usize = 8 << 10;
+/// Sessions that hash at the same time: HASH takes all the CPU that it gets, and others want some.
+const MOST_AT_ONCE: usize = 4;
+
+/// The places at the hash of files. They change hands after each piece, so that all who wait go on.
+#[derive(Debug)]
+pub struct Digesting {
+    taken: Sender<()>,
+    given_back: Receiver<()>,
+}
+
+/// A place, given back when dropped, also by a panic.
+#[derive(Debug)]
+struct Place<'a>(&'a Digesting);
+
+impl Default for Digesting {
+    fn default() -> Digesting {
+        let (taken, given_back) = crossbeam_channel::bounded(MOST_AT_ONCE);
+        Digesting { taken, given_back }
+    }
+}
+
+impl Digesting {
+    /// Waits for a place; `None` when there was none in time.
+    fn wait_for_place(&self, deadline: Deadline) -> Option<Place<'_>> {
+        let taken = self.taken.send_deadline((), deadline.instant());
+        taken.is_ok().then_some(Place(self))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.given_back.try_recv();
+    }
+}
 
 impl Dtp<'_> {
     /// HASH. `pending` are commands that were received before but not decided yet.
@@ -126,7 +162,13 @@ impl Terms<'_> {
             if bytes.is_empty() {
                 break;
             }
+            // Not while reading, which a medium may keep waiting.
+            let place = self.digesting.wait_for_place(deadline);
+            if place.is_none() {
+                return Err(TransferError::OutOfTime);
+            }
             digest.update(bytes);
+            drop(place);
             let count = u64::try_from(count).unwrap_or(u64::MAX);
             progress.moved = progress.moved.saturating_add(count);
         }
@@ -138,5 +180,36 @@ impl Terms<'_> {
             bytes: progress.moved,
             sha256,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn four_hash_and_the_fifth_waits() {
+        let digesting = Digesting::default();
+        let soon = || Deadline::after(Duration::from_millis(10));
+        let later = || Deadline::after(Duration::from_secs(60));
+        let mut places: Vec<_> = (0..4).map(|_| digesting.wait_for_place(soon())).collect();
+        assert!(places.iter().all(Option::is_some));
+        assert!(digesting.wait_for_place(soon()).is_none());
+        places.pop();
+        assert!(digesting.wait_for_place(soon()).is_some());
+        places.push(digesting.wait_for_place(soon()));
+        std::thread::scope(|scope| {
+            let fifth = scope.spawn(|| digesting.wait_for_place(later()).is_some());
+            places.pop();
+            assert!(fifth.join().unwrap());
+        });
+        let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _place = digesting.wait_for_place(soon()).unwrap();
+            panic!("while hashing");
+        }));
+        assert!(failed.is_err());
+        assert!(digesting.wait_for_place(soon()).is_some());
     }
 }

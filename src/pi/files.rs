@@ -1,0 +1,68 @@
+//! Verbs on files that need no data connection.
+
+use super::ServerPi;
+use crate::log::Level;
+use crate::proto::listing::{timestamp, Entry};
+use crate::proto::outcome::{FileError, FileErrorKind};
+use crate::proto::session::{FileAnswer, FileTask};
+use crate::transfer::describe;
+
+impl ServerPi<'_> {
+    #[inline(never)]
+    pub(super) fn on_files(&self, task: &FileTask) -> Result<FileAnswer, FileError> {
+        let Some(root) = &self.root else {
+            return Err(FileError::new(FileErrorKind::Failed));
+        };
+        #[cfg(feature = "fault-injection")]
+        if let FileTask::MakeDirectory(path) = task {
+            crate::fault::strike("change", path.name().unwrap_or_default());
+        }
+        let (verb, path, outcome) = match task {
+            FileTask::ChangeDirectory(path) => {
+                return root.enter(path).map(|()| FileAnswer::Done);
+            }
+            FileTask::Examine { path, .. } => return root.examine(path).map(FileAnswer::Entry),
+            FileTask::SetModified { path, seconds, .. } => {
+                ("set-time", path, entry(root.set_modified(path, *seconds)))
+            }
+            FileTask::MakeDirectory(path) => {
+                ("make-directory", path, done(root.make_directory(path)))
+            }
+            FileTask::RemoveDirectory(path) => {
+                ("remove-directory", path, done(root.remove_directory(path)))
+            }
+            FileTask::Delete(path) => ("delete", path, done(root.delete(path))),
+            FileTask::Rename { from, to, replace } => {
+                ("rename", from, done(root.rename(from, to, *replace)))
+            }
+        };
+        let level = if outcome.is_ok() {
+            Level::Info
+        } else {
+            Level::Notice
+        };
+        let mut event = self.log.event(level, verb).bytes("path", path.as_bytes());
+        if let FileTask::Rename { to, .. } = task {
+            event = event.bytes("to", to.as_bytes());
+        }
+        if let FileTask::SetModified { seconds, .. } = task {
+            event = event.field("time", timestamp(*seconds));
+        }
+        match outcome {
+            Ok(_) => event.field("result", "complete"),
+            Err(error) => event
+                .field("result", "file")
+                .bytes("error", describe(error).as_bytes()),
+        }
+        .send();
+        outcome
+    }
+}
+
+fn done(outcome: Result<(), FileError>) -> Result<FileAnswer, FileError> {
+    outcome.map(|()| FileAnswer::Done)
+}
+
+fn entry(outcome: Result<Entry, FileError>) -> Result<FileAnswer, FileError> {
+    outcome.map(FileAnswer::Entry)
+}

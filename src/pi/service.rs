@@ -1,0 +1,80 @@
+//! What all sessions share, and what a session begins with.
+
+use std::net::TcpStream;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::auth::Hashing;
+use crate::counters::Counters;
+use crate::limits::{Limits, Slot};
+use crate::log::Log;
+use crate::settings::Settings;
+use crate::signals::Stop;
+use crate::transfer::Digesting;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Service {
+    /// The ports that control connections come in by, whatever SIGHUP brings.
+    pub listening: Vec<u16>,
+    /// What SIGHUP exchanges.
+    pub settings: RwLock<Arc<Settings>>,
+    /// How many sessions there may be, and who has to wait.
+    pub limits: Arc<Limits>,
+    /// The turn at the hash of passwords.
+    pub hashing: Hashing,
+    /// The places at the hash of files.
+    pub digesting: Digesting,
+    /// What was done since the start.
+    pub counters: Counters,
+    /// The server's stopping.
+    pub stop: Stop,
+    /// The log.
+    pub log: Log,
+}
+
+impl Service {
+    /// The settings as they are now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.settings.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts other settings in force for what begins from now on.
+    pub fn exchange(&self, settings: Settings) {
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+}
+
+/// The kind of port a control connection came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Port {
+    /// Clear until AUTH TLS.
+    Explicit,
+    /// TLS from the first byte.
+    Implicit,
+}
+
+impl Port {
+    /// One word for the log.
+    pub fn word(self) -> &'static str {
+        match self {
+            Port::Explicit => "explicit",
+            Port::Implicit => "implicit",
+        }
+    }
+}
+
+/// A control connection with the right to a worker.
+#[derive(Debug)]
+pub struct Connection {
+    /// As it was accepted.
+    pub socket: TcpStream,
+    /// What it came in by.
+    pub port: Port,
+    /// The session's number in the log.
+    pub number: u32,
+    /// The right.
+    pub slot: Slot,
+}
