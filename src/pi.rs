@@ -1,10 +1,11 @@
 //! The server-PI: one session on one control connection, from greeting to close (RFC 959
 //! section 2.3). It performs what `proto::session` decides and holds no rule of its own.
 
+mod files;
 mod login;
 
 use std::collections::VecDeque;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -20,17 +21,16 @@ use crate::data::{self, DataEndpoint};
 use crate::limits::{Limits, Slot};
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
-use crate::proto::listing::{timestamp, Entry};
-use crate::proto::outcome::{FileError, FileErrorKind, Hangup};
+use crate::proto::hostport;
+use crate::proto::outcome::Hangup;
 use crate::proto::session::{
-    Active, FileAnswer, FileTask, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session,
-    Step, Transfer, Work,
+    Active, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session, Step, Transfer, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::tls::{Binding, ClientCertificate};
-use crate::transfer::{describe, Dtp, Observed, Terms};
+use crate::transfer::{Dtp, Observed, Terms};
 use crate::wait::{self, Deadline};
 
 /// What all sessions share.
@@ -65,6 +65,17 @@ impl Service {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
+
+    /// Counts and logs a connection that becomes no session.
+    pub fn turned_away(&self, number: u32, peer: SocketAddr, reason: &str) {
+        self.counters.totals().turned_away += 1;
+        self.log
+            .event(Level::Warning, "turned-away")
+            .field("session", number)
+            .field("peer", hostport::normal(peer.ip()))
+            .field("reason", reason)
+            .send();
+    }
 }
 
 /// The kind of port a control connection came in by.
@@ -86,11 +97,23 @@ impl Port {
     }
 }
 
-/// Serves one control connection to its end, and gives its slot back.
-pub fn serve(socket: TcpStream, port: Port, number: u32, slot: Slot, service: &Service) {
+/// Serves one control connection to its end, and gives its slot back. `peer` is what accept(2)
+/// told: the socket itself may not know any more.
+pub fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    port: Port,
+    number: u32,
+    slot: Slot,
+    service: &Service,
+) {
     let started = Instant::now();
-    let Ok(control) = ControlConnection::new(socket) else {
-        return;
+    let control = match ControlConnection::new(socket) {
+        Ok(control) => control,
+        Err(hangup) => {
+            drop(slot);
+            return service.turned_away(number, peer, hangup.word());
+        }
     };
     let log = service
         .log
@@ -452,63 +475,6 @@ impl ServerPi<'_> {
         self.deferred.append(&mut pending);
         Ok(Step::Reply(finished.session, finished.reply))
     }
-
-    fn on_files(&self, task: &FileTask) -> Result<FileAnswer, FileError> {
-        let Some(root) = &self.root else {
-            return Err(FileError::new(FileErrorKind::Failed));
-        };
-        #[cfg(feature = "fault-injection")]
-        if let FileTask::MakeDirectory(path) = task {
-            crate::fault::strike("change", path.name().unwrap_or_default());
-        }
-        let (verb, path, outcome) = match task {
-            FileTask::ChangeDirectory(path) => {
-                return root.enter(path).map(|()| FileAnswer::Done);
-            }
-            FileTask::Examine { path, .. } => return root.examine(path).map(FileAnswer::Entry),
-            FileTask::SetModified { path, seconds, .. } => {
-                ("set-time", path, entry(root.set_modified(path, *seconds)))
-            }
-            FileTask::MakeDirectory(path) => {
-                ("make-directory", path, done(root.make_directory(path)))
-            }
-            FileTask::RemoveDirectory(path) => {
-                ("remove-directory", path, done(root.remove_directory(path)))
-            }
-            FileTask::Delete(path) => ("delete", path, done(root.delete(path))),
-            FileTask::Rename { from, to, replace } => {
-                ("rename", from, done(root.rename(from, to, *replace)))
-            }
-        };
-        let level = if outcome.is_ok() {
-            Level::Info
-        } else {
-            Level::Notice
-        };
-        let mut event = self.log.event(level, verb).bytes("path", path.as_bytes());
-        if let FileTask::Rename { to, .. } = task {
-            event = event.bytes("to", to.as_bytes());
-        }
-        if let FileTask::SetModified { seconds, .. } = task {
-            event = event.field("time", timestamp(*seconds));
-        }
-        match outcome {
-            Ok(_) => event.field("result", "complete"),
-            Err(error) => event
-                .field("result", "file")
-                .bytes("error", describe(error).as_bytes()),
-        }
-        .send();
-        outcome
-    }
-}
-
-fn done(outcome: Result<(), FileError>) -> Result<FileAnswer, FileError> {
-    outcome.map(|()| FileAnswer::Done)
-}
-
-fn entry(outcome: Result<Entry, FileError>) -> Result<FileAnswer, FileError> {
-    outcome.map(FileAnswer::Entry)
 }
 
 /// Eight random bytes, for a name that nothing has.

@@ -1,6 +1,6 @@
 //! The fixed pool: one thread per session, no more sessions than threads.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::{io, thread};
@@ -24,6 +24,7 @@ pub struct Pool {
 /// A connection with the right to a worker.
 struct Job {
     socket: TcpStream,
+    peer: SocketAddr,
     port: Port,
     number: u32,
     slot: Slot,
@@ -64,12 +65,14 @@ impl Pool {
     pub fn submit(
         &self,
         socket: TcpStream,
+        peer: SocketAddr,
         port: Port,
         number: u32,
         slot: Slot,
     ) -> Result<(), TcpStream> {
         let job = Job {
             socket,
+            peer,
             port,
             number,
             slot,
@@ -100,13 +103,14 @@ fn work(service: &Service, queue: &Receiver<Job>) {
     while let Ok(job) = queue.recv() {
         let Job {
             socket,
+            peer,
             port,
             number,
             slot,
         } = job;
         // A defect that one client found costs that client's session and nothing else.
         let served = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            pi::serve(socket, port, number, slot, service);
+            pi::serve(socket, peer, port, number, slot, service);
         }));
         if served.is_err() {
             service
