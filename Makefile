@@ -6,7 +6,7 @@ MINUTES ?= 60
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-large test-privileged test-init test-board test-counts hostile soak soak-tools bench bench-arm check fmt clippy doc clean tools
+.PHONY: help build run test faults fuzz hostile soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,6 +33,16 @@ test: tools build ## run every test, the server's against the release binary, tw
 
 test-large: build ## send 5 GiB both ways, over TLS
 	FTPSD_BINARY=$(BUILT)/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
+
+faults: build ## have each system call of sessions and uploads fail once, in every plausible way
+	FTPSD_FAULTS=all FTPSD_BINARY=$(BUILT)/release/ftpsd \
+	    $(CARGO) test --locked --test server -- --nocapture --test-threads=1 failing:: faulty::
+
+fuzz: ## fuzz for MINUTES each (10) all targets of tests/fuzz, or TARGETS="line path"
+	@tests/fuzz/run $(or $(MINUTES),10) $(TARGETS)
+
+deny: ## check licences, sources and, where their database can be reached, advisories
+	@tests/deny
 
 # The test program alone runs as root, not cargo. The second time as above.
 test-privileged: build ## run the tests that need root, through sudo where that is needed

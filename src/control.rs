@@ -39,13 +39,12 @@ pub struct ControlConnection {
 }
 
 impl ControlConnection {
-    /// Takes over an accepted socket.
+    /// Takes over a socket that was accepted from `peer`.
     ///
     /// # Errors
     /// [`Hangup::Network`] when the socket is dead already.
-    pub fn new(socket: TcpStream) -> Result<ControlConnection, Hangup> {
+    pub fn new(socket: TcpStream, peer: SocketAddr) -> Result<ControlConnection, Hangup> {
         let network = |_: std::io::Error| Hangup::Network;
-        let peer = socket.peer_addr().map_err(network)?;
         let local = socket.local_addr().map_err(network)?;
         socket.set_nonblocking(true).map_err(network)?;
         socket.set_nodelay(true).map_err(network)?;

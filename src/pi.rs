@@ -75,11 +75,19 @@ fn end(mut pi: Box<ServerPi<'_>>, hangup: Hangup, started: Instant) {
 fn begin(connection: Box<Connection>, service: &Service) -> Option<Box<ServerPi<'_>>> {
     let Connection {
         socket,
+        peer,
         number,
         slot,
         ..
     } = *connection;
-    let control = ControlConnection::new(socket).ok()?;
+    let control = match ControlConnection::new(socket, peer) {
+        Ok(control) => control,
+        Err(hangup) => {
+            drop(slot);
+            service.turned_away(number, peer, hangup.word());
+            return None;
+        }
+    };
     let log = service
         .log
         .with_fields(&[("session", &number), ("peer", &control.peer().ip())]);

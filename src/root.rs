@@ -276,10 +276,21 @@ impl Root {
     }
 
     /// What a symbolic link in a listed directory leads to; `None` when it leads nowhere.
-    pub fn follow(&self, directory: &VirtualPath, name: &[u8]) -> Option<Entry> {
-        let path = directory.child(name).ok()?;
-        let handle = self.place(&path).ok()?.open(OFlags::PATH).ok()?;
-        stat(&handle).ok().map(|stat| entry(&stat))
+    ///
+    /// # Errors
+    /// Trouble on the way ([`FileError::is_trouble`]).
+    pub fn follow(&self, directory: &VirtualPath, name: &[u8]) -> Result<Option<Entry>, FileError> {
+        let Ok(path) = directory.child(name) else {
+            return Ok(None);
+        };
+        let handle = self
+            .place(&path)
+            .and_then(|place| place.open(OFlags::PATH).map_err(from_errno));
+        match handle.and_then(|handle| stat(&handle).map_err(from_errno)) {
+            Ok(stat) => Ok(Some(entry(&stat))),
+            Err(error) if error.is_trouble() => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Gets hold of directories whose names are about to change, if changes are to last.

@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -15,10 +16,9 @@ use crate::clock::Clock;
 use crate::config::fixed::Fixed;
 use crate::config::Config;
 use crate::limits::Refusal;
-use crate::log::Level;
+use crate::log::{Level, Log};
 use crate::pi::{Connection, Port, Service};
 use crate::pool::Pool;
-use crate::proto::hostport;
 use crate::settings::{Own, Settings};
 use crate::signals::{Signals, Stopper};
 use crate::sweeper::Sweeper;
@@ -137,7 +137,7 @@ pub fn run(
     let sweeper = Sweeper::start(&service)?;
     ready()?;
     let mut number: u32 = 0;
-    let mut paused = None;
+    let mut pause = Pause::default();
     let mut tomorrow = Deadline::after(A_DAY);
     while !signals.take_terminate() {
         if signals.take_reload() {
@@ -157,12 +157,13 @@ pub fn run(
         accept_once(
             &listeners,
             &mut signals,
-            &mut paused,
+            &mut pause,
+            &service.log,
             &mut |socket, peer, port| {
                 number = number.wrapping_add(1);
                 admit(&pool, &service, socket, peer, port, number);
             },
-        )?;
+        );
     }
     service.log.event(Level::Notice, "stopping").send();
     drop(listeners);
@@ -171,7 +172,12 @@ pub fn run(
     let grace = Deadline::after(service.settings().config.drain_timeout.duration());
     while service.limits.running().sessions > 0 && !grace.is_past() {
         let step = Deadline::after(DRAIN_STEP).earlier(grace);
-        if wait::poll(&mut [PollFd::new(&signals, PollFlags::IN)], step)? {
+        let woken = wait::poll(&mut [PollFd::new(&signals, PollFlags::IN)], step);
+        if woken.unwrap_or_else(|_| {
+            // Transfers go on nonetheless.
+            thread::sleep(DRAIN_STEP);
+            true
+        }) {
             signals.acknowledge();
             if signals.take_report() {
                 report(&service);
@@ -246,19 +252,39 @@ fn report(service: &Service) {
         .send();
 }
 
+/// What keeps the server from accepting for a while: no descriptors or no memory.
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Deadline>,
+    /// The log has it.
+    told: bool,
+}
+
+impl Pause {
+    fn begin(&mut self, error: &io::Error, log: &Log) {
+        self.until = Some(Deadline::after(ACCEPT_PAUSE));
+        if !std::mem::replace(&mut self.told, true) {
+            log.event(Level::Warning, "not-accepting")
+                .bytes("error", error.to_string().as_bytes())
+                .send();
+        }
+    }
+}
+
 /// Waits for connections and signals, and accepts what is there.
 fn accept_once(
     listeners: &[Listener],
     signals: &mut Signals,
-    paused: &mut Option<Deadline>,
+    pause: &mut Pause,
+    log: &Log,
     admit: &mut impl FnMut(TcpStream, SocketAddr, Port),
-) -> io::Result<()> {
-    let open = match paused {
+) {
+    let open = match pause.until {
         Some(until) if !until.is_past() => &[],
         Some(_) | None => listeners,
     };
-    let sleep = match paused {
-        Some(until) if open.is_empty() => *until,
+    let sleep = match pause.until {
+        Some(until) if open.is_empty() => until,
         Some(_) | None => Deadline::after(LONGEST_SLEEP),
     };
     let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
@@ -266,7 +292,11 @@ fn accept_once(
         open.iter()
             .map(|listener| PollFd::new(&listener.socket, PollFlags::IN)),
     );
-    wait::poll(&mut fds, sleep)?;
+    if let Err(error) = wait::poll(&mut fds, sleep) {
+        pause.begin(&error, log);
+        thread::sleep(ACCEPT_PAUSE);
+        return;
+    }
     let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
     drop(fds);
     if ready.first() == Some(&true) {
@@ -278,16 +308,18 @@ fn accept_once(
         .filter(|(_, ready)| **ready)
     {
         match listener.socket.accept() {
-            Ok((socket, peer)) => admit(socket, peer, listener.port),
+            Ok((socket, peer)) => {
+                pause.told = false;
+                admit(socket, peer, listener.port);
+            }
             Err(error)
                 if matches!(
                     error.kind(),
                     ErrorKind::WouldBlock | ErrorKind::Interrupted | ErrorKind::ConnectionAborted
                 ) => {}
-            Err(_) => *paused = Some(Deadline::after(ACCEPT_PAUSE)),
+            Err(error) => pause.begin(&error, log),
         }
     }
-    Ok(())
 }
 
 /// Hands the connection to a worker, or turns it away at once.
@@ -307,6 +339,7 @@ fn admit(
         Ok(slot) => {
             let connection = Connection {
                 socket,
+                peer,
                 port,
                 number,
                 slot,
@@ -326,14 +359,7 @@ fn admit(
         let _ = socket.write_all(&wire);
         let _ = socket.shutdown(Shutdown::Write);
     }
-    service.counters.totals().turned_away += 1;
-    service
-        .log
-        .event(Level::Warning, "turned-away")
-        .field("session", number)
-        .field("peer", hostport::normal(peer.ip()))
-        .field("reason", refusal.word())
-        .send();
+    service.turned_away(number, peer, refusal.word());
 }
 
 /// A listening socket. An IPv6 one takes IPv6 alone, so that both can have the same port.

@@ -10,7 +10,7 @@
 use std::fs;
 use std::path::Path;
 
-#[path = "fuzz/harness.rs"]
+#[path = "fuzz/harness/mod.rs"]
 mod harness;
 
 /// Runs every input of one corpus; a panic names the file it was in.
@@ -60,4 +60,34 @@ fn glob() {
 #[test]
 fn time() {
     replay("time", harness::time);
+}
+
+#[test]
+fn reply() {
+    replay("reply", harness::reply);
+}
+
+#[test]
+fn hostport() {
+    replay("hostport", harness::hostport);
+}
+
+#[test]
+fn listing() {
+    replay("listing", harness::listing);
+}
+
+#[test]
+fn configuration() {
+    replay("configuration", harness::configuration);
+}
+
+#[test]
+fn users() {
+    replay("users", harness::users);
+}
+
+#[test]
+fn server() {
+    replay("server", harness::server);
 }

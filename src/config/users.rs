@@ -81,10 +81,9 @@ fn parse(bytes: &[u8]) -> Result<Users, Mistake> {
             continue;
         }
         let text = std::str::from_utf8(bytes).map_err(|error| {
-            (
-                (number, error.valid_up_to().saturating_add(1)),
-                UTF8.to_owned(),
-            )
+            let before = bytes.get(..error.valid_up_to()).unwrap_or_default();
+            let column = String::from_utf8_lossy(before).chars().count();
+            ((number, column.saturating_add(1)), UTF8.to_owned())
         })?;
         let (name, line) =
             parse_line(number, text).map_err(|(column, message)| ((number, column), message))?;
@@ -214,6 +213,7 @@ mod tests {
             assert!(!message.contains("secret"), "{message}");
         }
         assert_eq!(parse(b"a:*\nb\xff:*").unwrap_err().0, (2, 2));
+        assert_eq!(parse(b"\xc3\xa4\xff:*").unwrap_err().0, (1, 2));
     }
 
     #[test]

@@ -188,9 +188,12 @@ impl PasswordHash {
         match kind {
             "2a" | "2b" | "2y" => {
                 let cost = fields.next()?;
+                // A sign would pass for a number.
+                let digits = cost.len() == 2 && cost.bytes().all(|byte| byte.is_ascii_digit());
                 let in_range = (4..=31).contains(&cost.parse::<u32>().ok()?);
-                let fits = cost.len() == 2 && in_range && encoded(fields.next()?, 53);
-                fits.then(|| PasswordHash::Bcrypt(text.to_owned()))
+                let fits = digits && in_range && encoded(fields.next()?, 53);
+                let whole = fields.next().is_none();
+                (fits && whole).then(|| PasswordHash::Bcrypt(text.to_owned()))
             }
             "5" | "6" => {
                 let mut salt = fields.next()?;
@@ -405,6 +408,8 @@ mod tests {
             "$2b$04$short",
             "$6$rounds=1$salt$x",
             "$2b$4$abcdefghijklmnopqrstuuFcV8WPKEefLKdOWfX8pW1yTVya21P7a",
+            "$2b$+4$abcdefghijklmnopqrstuuFcV8WPKEefLKdOWfX8pW1yTVya21P7a",
+            "$2b$04$abcdefghijklmnopqrstuuFcV8WPKEefLKdOWfX8pW1yTVya21P7a$more",
             "$6$",
             "$",
         ] {

@@ -1,13 +1,32 @@
-//! Verbs on files that need no data connection.
+//! Work on files without a data connection: what is changed, and what is only looked at.
 
 use super::ServerPi;
 use crate::log::Level;
 use crate::proto::listing::{timestamp, Entry};
 use crate::proto::outcome::{FileError, FileErrorKind};
+use crate::proto::path::VirtualPath;
 use crate::proto::session::{FileAnswer, FileTask};
 use crate::transfer::describe;
 
 impl ServerPi<'_> {
+    /// What only looks is no line of the log, but for trouble.
+    fn looked(
+        &self,
+        path: &VirtualPath,
+        outcome: Result<FileAnswer, FileError>,
+    ) -> Result<FileAnswer, FileError> {
+        if let Some(error) = outcome.as_ref().err().filter(|error| error.is_trouble()) {
+            self.log
+                .event(Level::Notice, "look")
+                .bytes("path", path.as_bytes())
+                .field("result", "file")
+                .bytes("error", describe(*error).as_bytes())
+                .send();
+        }
+        outcome
+    }
+
+    /// Performs work on files that takes no data connection.
     #[inline(never)]
     pub(super) fn on_files(&self, task: &FileTask) -> Result<FileAnswer, FileError> {
         let Some(root) = &self.root else {
@@ -19,9 +38,9 @@ impl ServerPi<'_> {
         }
         let (verb, path, outcome) = match task {
             FileTask::ChangeDirectory(path) => {
-                return root.enter(path).map(|()| FileAnswer::Done);
+                return self.looked(path, done(root.enter(path)));
             }
-            FileTask::Examine { path, .. } => return root.examine(path).map(FileAnswer::Entry),
+            FileTask::Examine { path, .. } => return self.looked(path, entry(root.examine(path))),
             FileTask::SetModified { path, seconds, .. } => {
                 ("set-time", path, entry(root.set_modified(path, *seconds)))
             }

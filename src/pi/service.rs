@@ -1,12 +1,13 @@
 //! What all sessions share, and what a session begins with.
 
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::auth::Hashing;
 use crate::counters::Counters;
 use crate::limits::{Limits, Slot};
-use crate::log::Log;
+use crate::log::{Level, Log};
+use crate::proto::hostport;
 use crate::settings::Settings;
 use crate::signals::Stop;
 use crate::transfer::Digesting;
@@ -45,6 +46,17 @@ impl Service {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
     }
+
+    /// Counts and logs a connection that becomes no session.
+    pub fn turned_away(&self, number: u32, peer: SocketAddr, reason: &str) {
+        self.counters.totals().turned_away += 1;
+        self.log
+            .event(Level::Warning, "turned-away")
+            .field("session", number)
+            .field("peer", hostport::normal(peer.ip()))
+            .field("reason", reason)
+            .send();
+    }
 }
 
 /// The kind of port a control connection came in by.
@@ -71,6 +83,8 @@ impl Port {
 pub struct Connection {
     /// As it was accepted.
     pub socket: TcpStream,
+    /// What accept(2) told: the socket itself may not know any more.
+    pub peer: SocketAddr,
     /// What it came in by.
     pub port: Port,
     /// The session's number in the log.

@@ -52,6 +52,28 @@ impl FileError {
         FileError { kind, errno: 0 }
     }
 
+    /// Whether it answers no question of the client's about a name but is something that should
+    /// not happen. The log has it then, whatever the command.
+    pub fn is_trouble(self) -> bool {
+        match self.kind {
+            FileErrorKind::NotFound
+            | FileErrorKind::Denied
+            | FileErrorKind::NotAFile
+            | FileErrorKind::NotADirectory
+            | FileErrorKind::Exists
+            | FileErrorKind::NotEmpty
+            | FileErrorKind::Links
+            | FileErrorKind::ReadOnly
+            | FileErrorKind::NameInvalid
+            | FileErrorKind::BeyondEnd
+            | FileErrorKind::Unfinished => false,
+            FileErrorKind::NoSpace
+            | FileErrorKind::TooLarge
+            | FileErrorKind::Busy
+            | FileErrorKind::Failed => true,
+        }
+    }
+
     /// The reply when it happens before the mark, or to a command without one.
     pub fn reply(self) -> Reply {
         match self.kind {

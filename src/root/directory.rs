@@ -110,7 +110,8 @@ impl Directory {
     /// vanish meanwhile are left out.
     ///
     /// # Errors
-    /// What getdents(2) reports.
+    /// What getdents(2) reports, and what stat(2) does of an entry: a listing without it would look
+    /// whole, and who mirrors by it would remove the file.
     pub fn next_entries(
         &mut self,
         wanted: impl Fn(&[u8]) -> bool,
@@ -122,12 +123,18 @@ impl Directory {
             }
             return Ok(true);
         }
-        self.next_names(|directory, name| {
-            if !wanted(name) {
+        let mut failed = None;
+        let more = self.next_names(|directory, name| {
+            if failed.is_some() || !wanted(name) {
                 return;
             }
-            let Ok(stat) = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) else {
-                return;
+            let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => return,
+                Err(errno) => {
+                    failed = Some(from_errno(errno));
+                    return;
+                }
             };
             each(
                 name,
@@ -137,7 +144,8 @@ impl Directory {
                     Found::Entry(entry(&stat))
                 },
             );
-        })
+        })?;
+        failed.map_or(Ok(more), Err)
     }
 
     /// Removes the partial uploads if there is nothing else.

@@ -33,6 +33,8 @@ pub struct ControlStream {
     incoming: Vec<u8>,
     buffers: Buffers,
     followed: Incoming,
+    /// The peer broke the protocol, and nothing follows our alert.
+    broken: bool,
 }
 
 /// What rustls has given.
@@ -86,6 +88,7 @@ impl ControlStream {
             incoming: Vec::new(),
             buffers: Buffers::default(),
             followed: Incoming::new(),
+            broken: false,
         }))
     }
 
@@ -265,18 +268,34 @@ impl ControlStream {
 
     /// Has rustls work through what has come, and does with it what is wished.
     fn process(&mut self, wish: Wish<'_>) -> Result<(), TlsError> {
+        if self.broken {
+            return Err(TlsError::Closed);
+        }
         let outcome = self.work(wish);
         if outcome.is_err() {
-            self.send_alert();
+            self.break_off();
         }
         release(&mut self.incoming);
         outcome
     }
 
-    /// The alert tells the peer why; if it does not get through, the log still does.
+    /// Sends the alert that tells the peer why; if it does not get through, the log still does.
+    /// Nothing that came is looked at any more, for there is one alert only.
     #[inline(never)]
-    fn send_alert(&mut self) {
-        let _ = self.work(Wish::Nothing);
+    fn break_off(&mut self) {
+        self.broken = true;
+        while self.tls.wants_write() {
+            let status = self.tls.process_tls_records(&mut self.incoming);
+            let mut discard = status.discard;
+            if self
+                .buffers
+                .act(status.state, Wish::Nothing, &mut discard)
+                .is_err()
+            {
+                break;
+            }
+        }
+        self.incoming.clear();
         let _ = self.flush();
     }
 

@@ -113,16 +113,20 @@ impl Listing {
                     }
                 })
             } else {
+                let mut failed = None;
                 let each = |name: &[u8], found| {
                     let entry = match found {
-                        Found::Entry(entry) => Some(entry),
+                        Found::Entry(entry) => Ok(Some(entry)),
                         Found::Link => root.follow(&style.directory, name),
                     };
-                    if let Some(entry) = entry {
-                        style.line(name, Some(&entry), lines);
+                    match entry {
+                        Ok(Some(entry)) => style.line(name, Some(&entry), lines),
+                        Ok(None) => {}
+                        Err(error) => failed = Some(error),
                     }
                 };
-                directory.next_entries(|name| style.wants(name), each)
+                let more = directory.next_entries(|name| style.wants(name), each);
+                failed.map_or(more, Err)
             };
             if !more? {
                 return Ok(false);

@@ -123,6 +123,17 @@ impl Client {
         self.link = Link::Secured(Box::new(tls));
     }
 
+    /// As [`secure`](Client::secure), with a server that may be gone.
+    pub fn try_secure(&mut self) -> std::io::Result<()> {
+        let Link::Clear(socket) = &self.link else {
+            panic!("TLS is up already");
+        };
+        let mut tls = TlsClient::new(socket.try_clone()?, &self.config);
+        tls.try_handshake_with(b"")?;
+        self.link = Link::Secured(Box::new(tls));
+        Ok(())
+    }
+
     /// Sends bytes as they are, with one write(2).
     pub fn send(&mut self, bytes: &[u8]) {
         match &mut self.link {

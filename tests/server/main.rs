@@ -50,6 +50,7 @@ mod durable;
 mod early;
 mod ends;
 mod events;
+mod failing;
 mod faulty;
 mod gaps;
 mod hash;
