@@ -2,7 +2,6 @@
 
 CARGO ?= cargo
 DEMO  ?= target/demo
-MINUTES ?= 60
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
@@ -78,7 +77,7 @@ soak: tools soak-tools build ## honest and hostile clients for MINUTES, with fig
 	@program=$(BUILT)/cross/x86_64-unknown-linux-musl/release/ftpsd; \
 	cross/build x86_64-unknown-linux-musl || { \
 	    echo "no static build: the soak is of the other" >&2; program=$(BUILT)/release/ftpsd; }; \
-	tests/hostile/soak --minutes $(MINUTES) --out $(BUILT)/soak $$program; outcome=$$?; \
+	tests/hostile/soak --minutes $(or $(MINUTES),60) --out $(BUILT)/soak $$program; outcome=$$?; \
 	[ ! -x $(BUILT)/soak/venv/bin/python ] || $(BUILT)/soak/venv/bin/python tests/hostile/plot $(BUILT)/soak; \
 	exit $$outcome
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use rustls::server::ServerConfig;
 
-use crate::keepalive;
 use crate::proto::command::{Command, CommandError};
 use crate::proto::hostport;
 use crate::proto::line::{Line, LineReader};
 use crate::proto::outcome::Hangup;
 use crate::proto::reply::Reply;
+use crate::sockets;
 use crate::tls::{ClientCertificate, ControlStream, HandshakeFailure, Received, TlsError};
 use crate::wait::{self, Deadline};
 
@@ -38,20 +38,24 @@ pub struct ControlConnection {
     local: SocketAddr,
 }
 
+/// Prepares a listening socket for control connections, which inherit it.
+///
+/// # Errors
+/// What setsockopt(2) reports.
+pub fn prepare(listener: &impl AsFd) -> rustix::io::Result<()> {
+    sockets::prepare(listener)?;
+    // Clients send IAC DM as urgent data before ABOR; it has to stay in its place.
+    rustix::net::sockopt::set_socket_oobinline(listener, true)
+}
+
 impl ControlConnection {
-    /// Takes over a socket that was accepted from `peer`.
+    /// Takes over a socket that was accepted from `peer` by a [`prepare`]d listener.
     ///
     /// # Errors
     /// [`Hangup::Network`] when the socket is dead already.
     pub fn new(socket: TcpStream, peer: SocketAddr) -> Result<ControlConnection, Hangup> {
         let network = |_: std::io::Error| Hangup::Network;
         let local = socket.local_addr().map_err(network)?;
-        socket.set_nonblocking(true).map_err(network)?;
-        socket.set_nodelay(true).map_err(network)?;
-        // Clients send IAC DM as urgent data before ABOR; it has to stay in its place.
-        let failed = |_: rustix::io::Errno| Hangup::Network;
-        rustix::net::sockopt::set_socket_oobinline(&socket, true).map_err(failed)?;
-        keepalive::arm(&socket).map_err(failed)?;
         let normal = |address: SocketAddr| match hostport::normal(address.ip()) {
             IpAddr::V6(_) => address,
             v4 @ IpAddr::V4(_) => SocketAddr::new(v4, address.port()),

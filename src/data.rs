@@ -93,7 +93,7 @@ impl DataEndpoint {
         binding: Binding,
     ) -> io::Result<DataEndpoint> {
         let passive = Passive::open(local, peer, ports)?;
-        let mut address = passive.address()?;
+        let mut address = passive.address();
         if let Some(announced) = announced {
             address.set_ip(announced.into());
         }

@@ -11,7 +11,6 @@ pub mod daemon;
 pub mod data;
 #[cfg(feature = "fault-injection")]
 pub mod fault;
-pub mod keepalive;
 pub mod limits;
 pub mod log;
 pub mod pi;
@@ -22,6 +21,7 @@ pub mod root;
 pub mod server;
 pub mod settings;
 pub mod signals;
+pub mod sockets;
 pub mod sweeper;
 pub mod tls;
 pub mod transfer;

@@ -114,6 +114,7 @@ fn begin(connection: Box<Connection>, service: &Service) -> Option<Box<ServerPi<
         service,
         binding,
         certificate: None,
+        secured: None,
         log,
         login_deadline: Deadline::after(settings.config.login_timeout.duration()),
         settings,
@@ -155,6 +156,8 @@ struct ServerPi<'a> {
     binding: Binding,
     /// What the client presented on the control connection.
     certificate: Option<ClientCertificate>,
+    /// The work that the handshake under way is for.
+    secured: Option<Secure>,
     log: Log,
     login_deadline: Deadline,
     root: Option<Root>,
@@ -177,11 +180,9 @@ impl ServerPi<'_> {
         if port == Port::Implicit {
             self.raise()?;
         }
-        let mut session = self.greet(port)?;
         loop {
-            let work = self.converse(session)?;
-            session = self.secure(work)?;
-            self.settle(self.root.is_some(), &session);
+            self.converse(port)?;
+            self.raise()?;
         }
     }
 
@@ -198,9 +199,17 @@ impl ServerPi<'_> {
         Ok(session)
     }
 
-    /// Goes on until TLS is wanted.
+    /// Begins, or goes on behind a handshake, until TLS is wanted.
     #[inline(never)]
-    fn converse(&mut self, mut session: Session) -> Result<Secure, Hangup> {
+    fn converse(&mut self, port: Port) -> Result<(), Hangup> {
+        let mut session = match self.secured.take() {
+            None => self.greet(port)?,
+            Some(work) => {
+                let session = self.certified(work.finished());
+                self.settle(self.root.is_some(), &session);
+                session
+            }
+        };
         loop {
             let input = self.next_command(&session)?;
             let was_authenticated = session.is_authenticated();
@@ -220,8 +229,10 @@ impl ServerPi<'_> {
                         self.control.send(&reply)?;
                         return Err(hangup);
                     }
-                    Step::Perform(Work::Secure(work)) => return Ok(work),
-                    Step::Perform(work) => self.perform(work)?,
+                    Step::Perform(work) => match self.perform(work)? {
+                        Some(step) => step,
+                        None => return Ok(()),
+                    },
                 };
             };
             self.settle(was_authenticated, &session);
@@ -304,24 +315,29 @@ impl ServerPi<'_> {
         Ok(control)
     }
 
+    /// What follows; `None` where a handshake does.
     #[inline(never)]
-    fn perform(&mut self, work: Work) -> Result<Step, Hangup> {
-        match work {
-            Work::Secure(work) => self.secure(work).map(Step::Silent),
-            Work::Identify(work) => Ok(self.identify(work)),
-            Work::Authenticate(work) => Ok(self.authenticate(work)),
-            Work::Listen(work) => Ok(self.listen(work)),
+    fn perform(&mut self, work: Work) -> Result<Option<Step>, Hangup> {
+        let step = match work {
+            Work::Secure(work) => {
+                self.invite(&work)?;
+                self.secured = Some(work);
+                return Ok(None);
+            }
+            Work::Identify(work) => self.identify(work),
+            Work::Authenticate(work) => self.authenticate(work),
+            Work::Listen(work) => self.listen(work),
             Work::File(work) => {
                 let outcome = self.on_files(work.task());
                 let (session, reply) = work.finished(outcome);
-                Ok(Step::Reply(session, reply))
+                Step::Reply(session, reply)
             }
             Work::Transfer(work) => {
                 let endpoint = self.endpoint_of(&work);
-                self.with_dtp(|dtp, pending| Ok(dtp.perform(work, endpoint, pending)))
+                self.with_dtp(|dtp, pending| Ok(dtp.perform(work, endpoint, pending)))?
             }
-            Work::Unique(work) => Ok(work.named(random())),
-            Work::Hash(work) => self.with_dtp(|dtp, pending| Ok(dtp.hash(work, pending))),
+            Work::Unique(work) => work.named(random()),
+            Work::Hash(work) => self.with_dtp(|dtp, pending| Ok(dtp.hash(work, pending)))?,
             Work::Status(work) => self.with_dtp(|dtp, pending| {
                 let (session, reply) = dtp.status(work)?;
                 Ok(Finished {
@@ -329,19 +345,17 @@ impl ServerPi<'_> {
                     reply,
                     deferred: std::mem::take(pending),
                 })
-            }),
-        }
+            })?,
+        };
+        Ok(Some(step))
     }
 
-    #[inline(never)]
-    fn secure(&mut self, work: Secure) -> Result<Session, Hangup> {
+    fn invite(&mut self, work: &Secure) -> Result<(), Hangup> {
         // What was heard during a transfer in clear text came before the handshake too.
         if self.control.has_unread() || !self.deferred.is_empty() {
             return Err(Hangup::ClearTextAfterAuth);
         }
-        self.control.send(&work.invitation())?;
-        self.raise()?;
-        Ok(self.certified(work.finished()))
+        self.control.send(&work.invitation())
     }
 
     fn certified(&self, session: Session) -> Session {

@@ -10,22 +10,21 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::clock::Clock;
 use crate::config::fixed::Fixed;
 use crate::config::Config;
+use crate::control;
 use crate::limits::Refusal;
 use crate::log::{Level, Log};
 use crate::pi::{Connection, Port, Service};
 use crate::pool::Pool;
 use crate::settings::{Own, Settings};
 use crate::signals::{Signals, Stopper};
+use crate::sockets;
 use crate::sweeper::Sweeper;
 use crate::wait::{self, Deadline};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 128;
 /// How long the main thread sleeps at most.
 const LONGEST_SLEEP: Duration = Duration::from_secs(3600);
 /// How often certificates are looked at for their end.
@@ -307,7 +306,7 @@ fn accept_once(
         .zip(ready.iter().skip(1))
         .filter(|(_, ready)| **ready)
     {
-        match listener.socket.accept() {
+        match sockets::accept(&listener.socket) {
             Ok((socket, peer)) => {
                 pause.told = false;
                 admit(socket, peer, listener.port);
@@ -355,26 +354,15 @@ fn admit(
         let mut wire = Vec::new();
         refusal.reply().encode(&mut wire);
         // A fresh socket has room for one line; if not, the close says it too.
-        let _ = socket.set_nonblocking(true);
         let _ = socket.write_all(&wire);
         let _ = socket.shutdown(Shutdown::Write);
     }
     service.turned_away(number, peer, refusal.word());
 }
 
-/// A listening socket. An IPv6 one takes IPv6 alone, so that both can have the same port.
+/// A socket that listens for control connections.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let family = match address {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?;
-    if address.is_ipv6() {
-        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    rustix::net::listen(&socket, BACKLOG)?;
-    Ok(TcpListener::from(socket))
+    let socket = sockets::listen(address)?;
+    control::prepare(&socket)?;
+    Ok(socket)
 }

@@ -15,7 +15,7 @@ use std::path::Path;
 /// The modules from the ground up. Those on one line do not import each other.
 const LAYERS: [&[&str]; 12] = [
     &["proto"],
-    &["log", "wait", "counters", "keepalive", "fault"],
+    &["log", "wait", "counters", "sockets", "fault"],
     &["config"],
     &[
         "auth",
@@ -40,11 +40,12 @@ const LAYERS: [&[&str]; 12] = [
 const OPENERS: [&str; 6] = ["root", "tls", "config", "cli", "privilege", "daemon"];
 
 /// Where a path may be named, its last word standing for whatever begins with it.
-const PLACES: [(&[&str], &[&str]); 4] = [
+const PLACES: [(&[&str], &[&str]); 5] = [
     (&["std", "fs"], &OPENERS),
     (&["rustix", "fs"], &OPENERS),
-    (&["TcpListener", "bind"], &["server", "data"]),
-    (&["net", "bind"], &["server", "data"]),
+    (&["sockets", "listen"], &["server", "data"]),
+    (&["TcpListener", "bind"], &["sockets"]),
+    (&["net", "bind"], &["sockets", "data"]),
 ];
 
 /// The outside world, which the protocol core does not see.
@@ -154,11 +155,11 @@ impl Named {
             if target == own || own == "lib" {
                 return None;
             }
-            return match layer(target) {
-                None => Some(format!("{target}: name it in the layer table")),
-                Some(target) if Some(target) < layer(own) => None,
-                Some(_) => Some(format!("{own} is not above {target}")),
-            };
+            match layer(target) {
+                None => return Some(format!("{target}: name it in the layer table")),
+                Some(target) if Some(target) < layer(own) => {}
+                Some(_) => return Some(format!("{own} is not above {target}")),
+            }
         }
         for (place, modules) in PLACES {
             let (last, before) = place.split_last()?;
@@ -169,7 +170,7 @@ impl Named {
                 return Some(format!("only in {}", modules.join(", ")));
             }
         }
-        if own == "proto" {
+        if own == "proto" && !self.of_crate {
             return outside(&words, self.in_use, crates);
         }
         None
@@ -564,7 +565,7 @@ fn broken_rules_are_found() {
     check("src/root.rs", "use rustix::fs::openat;", &[]);
     check(
         "src/data.rs",
-        "fn f() { std::net::TcpListener::bind(a); }",
+        "fn f() { crate::sockets::listen(a); }",
         &[],
     );
     check(
@@ -579,6 +580,7 @@ fn broken_rules_are_found() {
     );
     for text in [
         "fn f() { TcpListener::bind(a); }",
+        "fn f() { crate::sockets::listen(a); }",
         "fn f() { net::bind(a); }",
         "use rustix::net::bind;",
     ] {

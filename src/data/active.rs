@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, SocketType};
+
+use crate::sockets;
 
 /// One attempt to connect, begun when the command is known.
 #[derive(Debug)]
@@ -92,8 +94,7 @@ fn connect(local: SocketAddr, target: SocketAddr) -> io::Result<TcpStream> {
         SocketAddr::V4(_) => AddressFamily::INET,
         SocketAddr::V6(_) => AddressFamily::INET6,
     };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, sockets::FLAGS, None)?;
     rustix::net::bind(&socket, &local)?;
     let socket = TcpStream::from(socket);
     // A socket that connects to its own address and port is connected to itself.

@@ -9,6 +9,7 @@ use rustix::event::PollFlags;
 
 use crate::config::value::PortRange;
 use crate::proto::hostport;
+use crate::sockets;
 use crate::wait::Deadline;
 
 /// Pause when accept(2) fails for want of descriptors or memory, so as not to spin.
@@ -18,6 +19,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Passive {
     listener: TcpListener,
+    address: SocketAddr,
     peer: IpAddr,
     /// Connections from other addresses, turned away.
     pub(super) strangers: u32,
@@ -36,11 +38,11 @@ impl Passive {
             let port = u32::from(ports.first).saturating_add(offset);
             let mut address = local;
             address.set_port(u16::try_from(port).unwrap_or(ports.last));
-            match TcpListener::bind(address) {
+            match sockets::listen(address) {
                 Ok(listener) => {
-                    listener.set_nonblocking(true)?;
                     return Ok(Passive {
                         listener,
+                        address,
                         peer,
                         strangers: 0,
                         paused: None,
@@ -53,8 +55,8 @@ impl Passive {
         Err(refusal)
     }
 
-    pub(super) fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// What to poll for, and by when to look anyway.
@@ -73,7 +75,7 @@ impl Passive {
         }
         self.paused = None;
         loop {
-            let (socket, from) = match self.listener.accept() {
+            let (socket, from) = match sockets::accept(&self.listener) {
                 Ok(accepted) => accepted,
                 // What is not there now, or broke again at once, is not there.
                 Err(error)

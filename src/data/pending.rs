@@ -9,8 +9,8 @@ use rustix::event::PollFlags;
 
 use super::{DataConnection, Refused};
 use crate::config::DataSession;
-use crate::keepalive;
 use crate::proto::session::{DataProtection, PlainFrom};
+use crate::sockets;
 use crate::tls::{Binding, DataSettings, Progress, TlsError, TlsStream};
 use crate::wait::Deadline;
 
@@ -81,16 +81,14 @@ pub(super) enum Verdict {
 }
 
 impl Pending {
-    /// Takes over an accepted socket; `None` when it is dead already.
+    /// Takes over a connected socket; `None` when it is dead already.
     #[inline(never)]
     pub(super) fn new(
         socket: TcpStream,
         protection: DataProtection,
         binding: &Binding,
     ) -> Option<Pending> {
-        socket.set_nonblocking(true).ok()?;
-        socket.set_nodelay(true).ok()?;
-        keepalive::arm(&socket).ok()?;
+        sockets::prepare(&socket).ok()?;
         let link = match protection {
             DataProtection::Clear(plain) => Link::Clear(socket, plain),
             DataProtection::Private => {

@@ -57,6 +57,15 @@ pub struct HandshakeFailure {
     pub offered: String,
 }
 
+/// What was done of what rustls asked for.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    /// Bytes at the front that were received and are of no use any more.
+    discard: usize,
+    /// It asks for nothing more now.
+    waits: bool,
+}
+
 /// What is to be done when rustls has nothing more to say.
 #[derive(Debug, Clone, Copy)]
 enum Wish<'a> {
@@ -286,12 +295,7 @@ impl ControlStream {
         self.broken = true;
         while self.tls.wants_write() {
             let status = self.tls.process_tls_records(&mut self.incoming);
-            let mut discard = status.discard;
-            if self
-                .buffers
-                .act(status.state, Wish::Nothing, &mut discard)
-                .is_err()
-            {
+            if self.buffers.act(status, Wish::Nothing).is_err() {
                 break;
             }
         }
@@ -302,10 +306,11 @@ impl ControlStream {
     fn work(&mut self, wish: Wish<'_>) -> Result<(), TlsError> {
         let mut waits = false;
         while !waits {
-            let UnbufferedStatus { mut discard, state } =
-                self.tls.process_tls_records(&mut self.incoming);
-            waits = self.buffers.act(state, wish, &mut discard)?;
-            self.incoming.drain(..discard.min(self.incoming.len()));
+            let status = self.tls.process_tls_records(&mut self.incoming);
+            let done = self.buffers.act(status, wish)?;
+            let discard = done.discard.min(self.incoming.len());
+            self.incoming.drain(..discard);
+            waits = done.waits;
         }
         if self.incoming.len() > MOST_INCOMING {
             let error = InvalidMessage::HandshakePayloadTooLarge;
@@ -316,34 +321,37 @@ impl ControlStream {
 }
 
 impl Buffers {
-    /// Does what rustls asks for, and what is wished when it asks for nothing; `true` then.
+    /// Does what rustls asks for, and what is wished when it asks for nothing.
     #[inline(never)]
     fn act(
         &mut self,
-        state: Result<ConnectionState<'_, '_, ServerConnectionData>, rustls::Error>,
+        status: UnbufferedStatus<'_, '_, ServerConnectionData>,
         wish: Wish<'_>,
-        discard: &mut usize,
-    ) -> Result<bool, TlsError> {
-        match state.map_err(TlsError::Protocol)? {
+    ) -> Result<Done, TlsError> {
+        let mut done = Done {
+            discard: status.discard,
+            waits: false,
+        };
+        match status.state.map_err(TlsError::Protocol)? {
             ConnectionState::EncodeTlsData(mut data) => encode(&mut data, &mut self.outgoing),
             ConnectionState::TransmitTlsData(data) => data.done(),
             ConnectionState::ReadTraffic(mut traffic) => {
                 while let Some(record) = traffic.next_record() {
                     let record = record.map_err(TlsError::Protocol)?;
-                    *discard = discard.saturating_add(record.discard);
+                    done.discard = done.discard.saturating_add(record.discard);
                     self.plain.extend_from_slice(record.payload);
                 }
             }
             ConnectionState::PeerClosed => self.closed = true,
             ConnectionState::WriteTraffic(mut traffic) => {
                 encrypt(&mut traffic, wish, &mut self.outgoing)?;
-                return Ok(true);
+                done.waits = true;
             }
-            ConnectionState::BlockedHandshake | ConnectionState::Closed => return Ok(true),
+            ConnectionState::BlockedHandshake | ConnectionState::Closed => done.waits = true,
             // Early data is not permitted, and nothing else is known.
             ConnectionState::ReadEarlyData(_) | _ => return Err(TlsError::Closed),
         }
-        Ok(false)
+        Ok(done)
     }
 }
 

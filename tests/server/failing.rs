@@ -346,7 +346,7 @@ fn want_of_descriptors_or_memory_ends_nothing() {
 fn a_connection_that_becomes_no_session_is_logged() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let failing = Failing::start();
-    let fault = "inject=getpeername:error=ENOTCONN:when=1";
+    let fault = "inject=getsockname:error=ENOBUFS:when=1";
     let tracing = Tracing::attach(&failing.server, &["-e".to_owned(), fault.to_owned()]);
     let mut client = Deed::Login.begin(&failing.server);
     client.end();

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use ftpsd::auth::{Accounts, Hashing};
 use ftpsd::config::Config;
+use ftpsd::control;
 use ftpsd::limits::{Limits, Slot};
 use ftpsd::log::{Destination, Level, Log};
 use ftpsd::pi::Service;
 use ftpsd::proto::command::Command;
 use ftpsd::settings::Settings;
 use ftpsd::signals::{Stop, Stopper};
+use ftpsd::sockets;
 use ftpsd::tls::{make_certificate, Certificates, Clients, Tls};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
@@ -78,7 +80,17 @@ impl Place {
         let patience = Some(Duration::from_secs(20));
         socket.set_read_timeout(patience).expect("an option");
         socket.set_write_timeout(patience).expect("an option");
-        (socket, listener.accept().expect("a connection"))
+        // The listener does not wait.
+        let accepted = loop {
+            match sockets::accept(listener) {
+                Ok(accepted) => break accepted,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    std::thread::yield_now();
+                }
+                Err(error) => panic!("no connection: {error}"),
+            }
+        };
+        (socket, accepted)
     }
 
     pub(super) fn slot(&self) -> Slot {
@@ -176,7 +188,10 @@ fn listener() -> &'static TcpListener {
         // Programs in Rust have it so from the start, but libFuzzer's main is none.
         let pipe = signal_hook::consts::SIGPIPE;
         signal_hook::flag::register(pipe, Arc::default()).expect("a signal");
-        TcpListener::bind("127.0.0.1:0").expect("a port")
+        let any = ([127, 0, 0, 1], 0).into();
+        let listener = sockets::listen(any).expect("a port");
+        control::prepare(&listener).expect("options");
+        listener
     })
 }
 
