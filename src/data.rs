@@ -16,7 +16,7 @@ use crate::config::value::PortRange;
 use crate::config::DataSession;
 use crate::proto::session::DataProtection;
 use crate::tls::{Binding, TlsError};
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Ready};
 
 use active::Active;
 pub use connection::DataConnection;
@@ -161,30 +161,34 @@ impl DataEndpoint {
             ),
         };
         let pending = self.pending.iter().map(Pending::interest);
-        let (polled, soon): (Vec<_>, Vec<_>) = std::iter::once(source).chain(pending).unzip();
+        let (polled, soon): (Vec<_>, Vec<_>) = pending.chain([source]).unzip();
         (
             polled.into_iter().flatten().collect(),
             soon.into_iter().flatten().min(),
         )
     }
 
-    /// Takes connections that are there, and their handshakes as far as they go without waiting.
-    pub fn attend(&mut self) {
+    /// Takes a connection that is there, and the handshakes of others as far as they go without
+    /// waiting. `ready` are those of [`interests`](Self::interests) that were; in between nothing
+    /// else may be called.
+    pub fn attend(&mut self, mut ready: Ready) {
         if self.rests() {
             return;
         }
-        self.advance();
-        // As many as there is room for: more are there at the next call.
-        for _ in 0..MOST_PENDING {
-            if self.is_full() {
-                break;
-            }
+        let to_client = self.begun.map(|(to_client, _)| to_client);
+        for pending in &mut self.pending {
+            let ready = pending.interest().0.is_some() && ready.take();
+            pending.attend(to_client, ready);
+        }
+        // The source was the last, if it was asked at all.
+        if ready.take() && !self.is_full() {
             let socket = match &mut self.source {
                 Source::Passive(passive) => passive.accept(),
                 Source::Active(active) => active.take(),
             };
-            let Some(socket) = socket else { break };
-            self.take_over(socket);
+            if let Some(socket) = socket {
+                self.take_over(socket);
+            }
         }
     }
 
@@ -204,13 +208,6 @@ impl DataEndpoint {
             .map(|(index, _)| index)
     }
 
-    fn advance(&mut self) {
-        let to_client = self.begun.map(|(to_client, _)| to_client);
-        for pending in &mut self.pending {
-            pending.attend(to_client);
-        }
-    }
-
     fn take_over(&mut self, socket: TcpStream) {
         if self.pending.len() >= MOST_PENDING {
             if let Some(index) = self.dispensable() {
@@ -221,7 +218,6 @@ impl DataEndpoint {
             if let Some((_, longest)) = self.begun {
                 pending.limit(longest);
             }
-            pending.attend(self.begun.map(|(to_client, _)| to_client));
             self.pending.push(pending);
         }
     }

@@ -28,7 +28,7 @@ use crate::root::Root;
 use crate::settings::Settings;
 use crate::tls::{Binding, ClientCertificate, HandshakeFailure};
 use crate::transfer::{Dtp, Observed, Terms};
-use crate::wait::{self, Deadline};
+use crate::wait::{self, Deadline, Ready};
 
 pub use service::{Connection, Port, Service};
 
@@ -302,15 +302,14 @@ impl ServerPi<'_> {
                 .map(|(endpoint, interest)| PollFd::from_borrowed_fd(endpoint, interest)),
         );
         wait::poll(&mut fds, until).map_err(|_| Hangup::Network)?;
-        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-        let control = ready.next() == Some(true);
-        let stopping = ready.next() == Some(true);
+        let mut ready = Ready::of(fds.iter());
+        let (control, stopping) = (ready.take(), ready.take());
         drop(fds);
         if stopping {
             return Err(Hangup::Stopping);
         }
         if let Some(endpoint) = &mut self.endpoint {
-            endpoint.attend();
+            endpoint.attend(ready);
         }
         Ok(control)
     }

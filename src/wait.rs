@@ -50,6 +50,33 @@ impl Deadline {
     }
 }
 
+/// Which of the descriptors polled were ready, in their order; 32 at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ready(u32);
+
+impl Ready {
+    /// Of what poll(2) said.
+    pub fn of<'a, 'b: 'a>(fds: impl Iterator<Item = &'a PollFd<'b>>) -> Ready {
+        let bits = fds.zip(0..32_u32).map(|(fd, place)| {
+            let ready = u32::from(!fd.revents().is_empty());
+            ready << place
+        });
+        Ready(bits.fold(0, |all, bit| all | bit))
+    }
+
+    /// Whether any was.
+    pub fn any(self) -> bool {
+        self.0 != 0
+    }
+
+    /// Whether the first was, and then the next.
+    pub fn take(&mut self) -> bool {
+        let first = self.0 & 1 == 1;
+        self.0 >>= 1;
+        first
+    }
+}
+
 /// Waits until one of `fds` is ready and returns `true`, or `false` when the deadline passed.
 /// With a deadline in the past it looks once.
 ///

@@ -160,15 +160,20 @@ impl Pending {
         }
     }
 
-    /// Takes the handshake as far as it goes without waiting. Its end is put off while the
-    /// command is not known (`to_client` is `None`): with it falls the decision about a ticket.
-    pub(super) fn attend(&mut self, to_client: Option<bool>) {
+    /// Takes the handshake as far as it goes without waiting, where its socket is `ready`. Its end is
+    /// put off while the command is not known (`to_client` is `None`): with it falls the decision
+    /// about a ticket.
+    pub(super) fn attend(&mut self, to_client: Option<bool>, ready: bool) {
         let Link::Secured(stream, handshake, settings) = &mut self.link else {
             return;
         };
-        if let Handshake::Answering(_) = handshake {
+        let was_finishing = matches!(handshake, Handshake::Finishing(_));
+        if let (Handshake::Answering(_), true) = (&handshake, ready) {
             *handshake = match stream.answer() {
-                Ok(None) => Handshake::Held(Deadline::after(LONGEST_HOLD)),
+                Ok(None) => {
+                    stream.acknowledge_at_once();
+                    Handshake::Held(Deadline::after(LONGEST_HOLD))
+                }
                 Ok(Some(progress)) => Handshake::Answering(progress),
                 Err(error) => Handshake::Failed(error),
             };
@@ -185,7 +190,7 @@ impl Pending {
             }
             *handshake = Handshake::Finishing(Progress::NeedsRead);
         }
-        if let Handshake::Finishing(_) = handshake {
+        if was_finishing && ready {
             *handshake = match stream.advance() {
                 Ok(Progress::Done) => Handshake::Done,
                 Ok(progress) => Handshake::Finishing(progress),

@@ -148,6 +148,11 @@ impl TlsStream {
         Ok((!retried && self.is_retried()).then_some(Progress::NeedsRead))
     }
 
+    /// Has what was received acknowledged without delay, this once.
+    pub fn acknowledge_at_once(&self) {
+        acknowledge_at_once(&self.socket);
+    }
+
     fn is_retried(&self) -> bool {
         self.tls.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest)
     }

@@ -9,7 +9,7 @@ use crate::data::{DataConnection, DataEndpoint, Refused};
 use crate::log::Level;
 use crate::proto::outcome::{TransferError, Unbound};
 use crate::proto::reply::Reply;
-use crate::wait::Deadline;
+use crate::wait::{Deadline, Ready};
 
 use super::hearing::Hearing;
 use super::{Observed, Terms};
@@ -61,8 +61,9 @@ fn await_ours(
     let mut outcome = TransferError::NoConnection;
     let mut marked = false;
     let mut refused = Vec::new();
+    let mut ready = Ready::default();
     loop {
-        endpoint.attend();
+        endpoint.attend(ready);
         if endpoint.is_connected() && !marked {
             hearing.send_mark(mark)?;
             marked = true;
@@ -104,7 +105,7 @@ fn await_ours(
         }
         let (interests, soon) = endpoint.interests();
         let until = soon.map_or(over, |soon| over.earlier(soon));
-        hearing.wait(&interests, until)?;
+        ready = hearing.wait(&interests, until)?;
     }
 }
 

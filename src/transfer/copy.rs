@@ -134,8 +134,8 @@ impl Copy<'_, '_> {
                 Ok(Received::Nothing) => {
                     let interest = (self.data.as_fd(), PollFlags::IN);
                     match self.hearing.wait(&[interest], deadline) {
-                        Ok(true) => {}
-                        Ok(false) => *unresponsive = true,
+                        Ok(ready) if ready.any() => {}
+                        Ok(_) => *unresponsive = true,
                         // ABOR comes too late: all has been sent.
                         Err(_) => break,
                     }

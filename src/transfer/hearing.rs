@@ -11,7 +11,7 @@ use crate::proto::outcome::TransferError;
 use crate::proto::reply::Reply;
 use crate::proto::session::{Heard, Running};
 use crate::signals::Stop;
-use crate::wait::{self, Deadline};
+use crate::wait::{self, Deadline, Ready};
 
 /// Looks at the control connection before the data side and the deadlines have their turn again:
 /// a client can send faster than it is answered.
@@ -69,7 +69,7 @@ impl<'a> Hearing<'a> {
         &mut self,
         data: &[(BorrowedFd<'_>, PollFlags)],
         deadline: Deadline,
-    ) -> Result<bool, TransferError> {
+    ) -> Result<Ready, TransferError> {
         loop {
             let listens = self.running.listens();
             let mut fds = vec![PollFd::from_borrowed_fd(self.stop.ending(), PollFlags::IN)];
@@ -84,28 +84,19 @@ impl<'a> Hearing<'a> {
                 ));
             }
             if !wait::poll(&mut fds, deadline).map_err(|_| TransferError::Network)? {
-                return Ok(false);
+                return Ok(Ready::default());
             }
-            let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-            if ready.next() == Some(true) {
+            let mut ready = Ready::of(fds.iter().take(data.len().saturating_add(1)));
+            if ready.take() {
                 return Err(TransferError::Stopping);
             }
-            let data_ready = ready
-                .by_ref()
-                .take(data.len())
-                .filter(|ready| *ready)
-                .count()
-                > 0;
-            let control_ready = ready.next() == Some(true);
+            let control_ready = listens && fds.last().is_some_and(|it| !it.revents().is_empty());
             drop(fds);
-            if listens && control_ready {
+            if control_ready {
                 self.hear()?;
             }
-            if data_ready {
-                return Ok(true);
-            }
-            if deadline.is_past() {
-                return Ok(false);
+            if ready.any() || deadline.is_past() {
+                return Ok(ready);
             }
         }
     }
