@@ -115,6 +115,12 @@ impl ControlConnection {
         self.lines.has_bytes() || !self.unread.is_empty()
     }
 
+    /// Whether the client closed TLS. What it sent before is still to be taken; the end itself no
+    /// poll announces, for it has left the socket.
+    pub fn has_ended(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_ended())
+    }
+
     /// The next command out of what has arrived, or `None` when more must be
     /// [received](Self::receive).
     pub fn next_command(&mut self) -> Option<Result<Command, CommandError>> {

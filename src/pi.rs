@@ -277,7 +277,7 @@ impl ServerPi<'_> {
             if deadline.is_past() {
                 return Err(late);
             }
-            if self.wait_for_control(deadline)? {
+            if self.control.has_ended() || self.wait_for_control(deadline)? {
                 self.control.receive()?;
             }
         }

@@ -194,6 +194,11 @@ impl ControlStream {
         })
     }
 
+    /// Whether the client sent close_notify.
+    pub fn has_ended(&self) -> bool {
+        self.buffers.closed
+    }
+
     /// Appends what is decrypted. The end of the handshake may have brought the first bytes with
     /// it, and no poll of the socket announces those.
     pub fn take_plaintext(&mut self, plaintext: &mut Vec<u8>) {

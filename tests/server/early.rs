@@ -2,6 +2,7 @@
 //! the handshake, the data connection's handshake before the command that it is for.
 
 use std::fs;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
@@ -45,6 +46,29 @@ fn many_commands_come_with_the_end_of_the_handshake() {
     }
     client.expect_reply(257);
     client.expect("OP", 200);
+}
+
+/// poll(2) does not announce an end that was read together with commands: it is answered all the
+/// same, before any deadline, though the client leaves the connection open.
+#[test]
+fn close_notify_comes_with_the_last_commands() {
+    let server = Server::start("");
+    for version in VERSIONS {
+        let address = server.address(Port::Implicit, Family::V4);
+        let mut client = TlsClient::new(connect(None, address), &client_config(version));
+        client.handshake();
+        let wire = [
+            client.encrypt(b"NOOP\r\nSYST\r\nNO"),
+            client.encrypt_close(),
+        ]
+        .concat();
+        client.socket.write_all(&wire).unwrap();
+        let (replies, end) = client.read_to_end();
+        let replies = String::from_utf8(replies).unwrap();
+        let codes: Vec<&str> = replies.lines().map(|line| &line[..3]).collect();
+        assert_eq!((codes, end), (vec!["220", "200", "215"], End::CloseNotify));
+        server.wait_for_log(&["closed session=", "reason=closed"]);
+    }
 }
 
 #[test]
