@@ -22,8 +22,12 @@ use crate::wait::{self, Deadline};
 
 /// Bytes read from the socket at once.
 const PIECE: usize = 4096;
-/// Bytes that may be undecrypted: the largest handshake message that rustls takes, certificates.
-const MOST_INCOMING: usize = 0xffff;
+/// Bytes that may be undecrypted during the handshake: the largest message that rustls takes, of
+/// certificates.
+const MOST_OF_HANDSHAKE: usize = 0xffff;
+/// Bytes that may be undecrypted afterwards, when no message is longer than a record: header and text,
+/// and what a cipher may add (RFC 5246 section 6.2.3).
+const MOST_OF_RECORD: usize = 5 + (16 << 10) + 2048;
 
 /// A control connection's TLS, from the moment its first byte is awaited.
 pub struct ControlStream {
@@ -317,7 +321,12 @@ impl ControlStream {
             self.incoming.drain(..discard);
             waits = done.waits;
         }
-        if self.incoming.len() > MOST_INCOMING {
+        let most = if self.tls.is_handshaking() {
+            MOST_OF_HANDSHAKE
+        } else {
+            MOST_OF_RECORD
+        };
+        if self.incoming.len() > most {
             let error = InvalidMessage::HandshakePayloadTooLarge;
             return Err(TlsError::Protocol(error.into()));
         }
