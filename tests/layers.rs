@@ -563,11 +563,7 @@ fn broken_rules_are_found() {
     );
     // What only some may name.
     check("src/root.rs", "use rustix::fs::openat;", &[]);
-    check(
-        "src/data.rs",
-        "fn f() { crate::sockets::listen(a); }",
-        &[],
-    );
+    check("src/data.rs", "fn f() { crate::sockets::listen(a); }", &[]);
     check(
         "src/log.rs",
         "use std::{fs::File, fmt};",
