@@ -1,5 +1,6 @@
 """Attacks before a login: connects, silence, slow bytes, resets, wrong passwords."""
 
+import collections
 import contextlib
 import os
 import socket
@@ -115,7 +116,7 @@ def silent(server, source):
 def silent_peers(server, pressure, count):
     sockets, before = silent(server, "127.1.3.1"), server.cpu()
     time.sleep(0.5)
-    if server.cpu() - before > 0.25:
+    if pressure.alone and server.cpu() - before > 0.25:
         raise Failure("silence takes CPU")
     pressure.hold()
     # login-timeout is the longest of their deadlines.
@@ -278,7 +279,7 @@ def passwords(server, pressure, count):
                         answer = honest.command_of(sock, f"PASS {number}")
                         if not answer.startswith(("530 ", "421 ")):
                             raise Failure(f"a wrong password was answered {answer!r}")
-                        tries.append(1)
+                        tries.append(source)
             except (EOFError, OSError):
                 # Turned away: before the login there is no room, or the address waits.
                 pass
@@ -288,6 +289,8 @@ def passwords(server, pressure, count):
     all_of(guess, range(most))
     while pressure.wanted():
         guess(0)
-    if "reason=login-penalty" not in server.log():
+    # Where there is room for all of them.
+    through = [source for source, number in collections.Counter(tries).items() if number >= 12]
+    if len(through) > most // 2 and "reason=login-penalty" not in server.log():
         raise Failure("no address had to wait, however many passwords were wrong")
     return f"{len(tries)} wrong passwords from {most} addresses, three at most a connection"

@@ -94,7 +94,7 @@ def odd_handshakes(server, pressure, count):
                 except OSError:
                     continue
                 try:
-                    drain(sock, server.tls_timeout + 2)
+                    drain(sock, server.tls_timeout + 2 if pressure.alone else 15)
                 except Failure as failure:
                     raise Failure(f"{name}: {failure}") from None
         pressure.on()

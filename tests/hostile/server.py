@@ -165,9 +165,10 @@ root = "{self.root}"
 
     def counters(self):
         """Its own counts, asked for now."""
-        before = len(self.said(" counters ") or [])
+        # The last field: a line may be seen while it is written.
+        before = len(self.said(" workers=") or [])
         self.process.send_signal(signal.SIGUSR1)
-        lines = wait_until(lambda: self.said(" counters ", before + 1), "the counters")
+        lines = wait_until(lambda: self.said(" workers=", before + 1), "the counters")
         return {key: int(value) for key, value in re.findall(r" ([a-z-]+)=(\d+)", lines[-1])}
 
     def complete_log(self):
