@@ -37,8 +37,8 @@ faults: build ## have each system call of sessions and uploads fail once, in eve
 	FTPSD_FAULTS=all FTPSD_BINARY=$(BUILT)/release/ftpsd \
 	    $(CARGO) test --locked --test server -- --nocapture --test-threads=1 failing:: faulty::
 
-fuzz: ## fuzz for MINUTES each (10) all targets of tests/fuzz, or TARGETS="line path"
-	@tests/fuzz/run $(or $(MINUTES),10) $(TARGETS)
+fuzz: ## fuzz for MINUTES each (10) all targets of tests/fuzz, or ONLY="line path"
+	@tests/fuzz/run $(or $(MINUTES),10) $(ONLY)
 
 deny: ## check licences, sources and, where their database can be reached, advisories
 	@tests/deny

@@ -51,9 +51,10 @@ pub struct Ceilings {
     pub threads: u64,
     /// Descriptors open at once.
     pub descriptors: u64,
-    /// KiB of memory when every worker has an idle session.
+    /// KiB of memory when every worker has an idle session and none has had a transfer: what those
+    /// took the allocator keeps in part.
     pub idle_kib: u64,
-    /// KiB of memory when every worker has a transfer.
+    /// KiB of memory when every worker has a transfer, and at any time.
     pub transfer_kib: u64,
     /// KiB of address space, with an allocator that takes no arenas in advance.
     pub address_space_kib: u64,

@@ -34,6 +34,8 @@ pub enum Found {
     Entry(Entry),
     /// A symbolic link.
     Link,
+    /// It is there, but not to be looked at.
+    Unknown(FileError),
 }
 
 /// Whether the file system of `directory` can have a file of this name. vfat and exFAT say so only
@@ -110,8 +112,7 @@ impl Directory {
     /// vanish meanwhile are left out.
     ///
     /// # Errors
-    /// What getdents(2) reports, and what stat(2) does of an entry: a listing without it would look
-    /// whole, and who mirrors by it would remove the file.
+    /// What getdents(2) reports.
     pub fn next_entries(
         &mut self,
         wanted: impl Fn(&[u8]) -> bool,
@@ -123,29 +124,20 @@ impl Directory {
             }
             return Ok(true);
         }
-        let mut failed = None;
-        let more = self.next_names(|directory, name| {
-            if failed.is_some() || !wanted(name) {
+        self.next_names(|directory, name| {
+            if !wanted(name) {
                 return;
             }
-            let stat = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => stat,
-                Err(Errno::NOENT) => return,
-                Err(errno) => {
-                    failed = Some(from_errno(errno));
-                    return;
-                }
-            };
-            each(
-                name,
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            let found = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
                     Found::Link
-                } else {
-                    Found::Entry(entry(&stat))
-                },
-            );
-        })?;
-        failed.map_or(Ok(more), Err)
+                }
+                Ok(stat) => Found::Entry(entry(&stat)),
+                Err(Errno::NOENT) => return,
+                Err(errno) => Found::Unknown(from_errno(errno)),
+            };
+            each(name, found);
+        })
     }
 
     /// Removes the partial uploads if there is nothing else.

@@ -73,14 +73,14 @@ impl Copy<'_, '_> {
         let mut lines = Vec::with_capacity(PIECE);
         loop {
             lines.clear();
-            let more = listing
-                .fill(root, &mut lines, PIECE / 2)
-                .map_err(TransferError::Local)?;
+            let filled = listing.fill(root, &mut lines, PIECE / 2);
             self.data.push(&lines)?;
-            if !more {
+            if filled == Ok(false) {
                 return self.send_last(lines.len());
             }
+            // What could be read goes out, if without its end.
             self.send(lines.len())?;
+            filled.map_err(TransferError::Local)?;
         }
     }
 

@@ -12,6 +12,8 @@ use crate::root::{Directory, Found, Root};
 pub(super) struct Listing {
     of: Of,
     style: Style,
+    /// Why an entry is not in it.
+    lacking: Option<FileError>,
 }
 
 enum Of {
@@ -80,7 +82,11 @@ impl Listing {
                 (_, _) => return Err(error),
             },
         };
-        Ok(Listing { of, style })
+        Ok(Listing {
+            of,
+            style,
+            lacking: None,
+        })
     }
 
     /// Whether it is of a directory's entries.
@@ -91,6 +97,10 @@ impl Listing {
     /// Appends lines until there are about `enough` bytes, and returns whether more may follow.
     /// With a pattern there may be few or none: whoever waits has to be heard meanwhile, however
     /// large the directory is in which nothing matches.
+    ///
+    /// # Errors
+    /// What keeps the directory from being read; and at the end, why an entry is lacking: a listing
+    /// without it would look whole, and who mirrors by it would remove the file.
     pub(super) fn fill(
         &mut self,
         root: &Root,
@@ -113,23 +123,23 @@ impl Listing {
                     }
                 })
             } else {
-                let mut failed = None;
+                let lacking = &mut self.lacking;
                 let each = |name: &[u8], found| {
                     let entry = match found {
                         Found::Entry(entry) => Ok(Some(entry)),
                         Found::Link => root.follow(&style.directory, name),
+                        Found::Unknown(error) => Err(error),
                     };
                     match entry {
                         Ok(Some(entry)) => style.line(name, Some(&entry), lines),
                         Ok(None) => {}
-                        Err(error) => failed = Some(error),
+                        Err(error) => *lacking = Some(error),
                     }
                 };
-                let more = directory.next_entries(|name| style.wants(name), each);
-                failed.map_or(more, Err)
+                directory.next_entries(|name| style.wants(name), each)
             };
             if !more? {
-                return Ok(false);
+                return self.lacking.map_or(Ok(false), Err);
             }
             if style.pattern.is_some() {
                 break;

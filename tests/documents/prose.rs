@@ -136,6 +136,26 @@ fn what_the_documents_point_at_is_there() {
     assert!(checked > 60, "only {checked} names were checked");
 }
 
+/// Without a choice it is all of them: what another file gives a variable of the same name is none.
+#[test]
+fn make_fuzz_takes_the_targets_it_is_given() {
+    let commands = |words: &[&str]| {
+        let made = std::process::Command::new("make")
+            .args(["--no-print-directory", "-n", "fuzz"])
+            .args(words)
+            .current_dir(root())
+            // This may run below a make with words of its own.
+            .env_remove("MAKEFLAGS")
+            .env_remove("MINUTES")
+            .output()
+            .unwrap();
+        String::from_utf8(made.stdout).unwrap()
+    };
+    assert_eq!(commands(&[]).trim(), "tests/fuzz/run 10");
+    let some = ["MINUTES=1", "ONLY=line path"];
+    assert_eq!(commands(&some).trim(), "tests/fuzz/run 1 line path");
+}
+
 #[test]
 fn commands_of_make_exist() {
     let mut targets = BTreeSet::new();

@@ -176,7 +176,7 @@ def aborts(server, pressure, count):
     return f"4 x {rounds} transfers with 1 to 20 ABORs each, Telnet signals before them"
 
 
-@attack("passives")
+@attack("passives", twice=True)
 def passives(server, pressure, count):
     most, ports = count(10_000), set()
 

@@ -1,5 +1,6 @@
 """Attacks before a login: connects, silence, slow bytes, resets, wrong passwords."""
 
+import collections
 import contextlib
 import os
 import socket
@@ -49,7 +50,7 @@ def ended(sock, within):
         sock.close()
 
 
-@attack("connects")
+@attack("connects", twice=True)
 def connects(server, pressure, count):
     done, most = 0, count(10_000)
     while done < most or pressure.wanted():
@@ -60,11 +61,15 @@ def connects(server, pressure, count):
         except ConnectionResetError:
             # The server was quicker.
             continue
+        # At once most would be turned away, and begin no session that could leak.
+        if port == server.explicit and done % 10:
+            with contextlib.suppress(OSError, EOFError):
+                honest.line(sock)
         reset(sock) if done % 3 else sock.close()
         done += 1
         if done == most // 10:
             pressure.on()
-    return f"{done} connections from one address, closed at once, most with RST"
+    return f"{done} connections from one address, closed at once or when greeted, most with RST"
 
 
 @attack("crowd", many=True)
@@ -78,6 +83,21 @@ def crowd(server, pressure, count):
                                               server.implicit if number % 2 else server.explicit))
         pressure.hold()
     return f"{most} connections from 250 addresses, held open, silent"
+
+
+@attack("one-address")
+def one_address(server, pressure, count):
+    """One address takes all that it gets, without a login and with one; another is served."""
+    most, held = count(400), []
+    with contextlib.ExitStack() as stack:
+        for number in range(most // 20):
+            with contextlib.suppress(EOFError, OSError):
+                tls = honest.secured(server, "127.1.6.1", logged_in=number % 2)
+                held.append(stack.enter_context(tls))
+        for number in range(most):
+            stack.enter_context(honest.connect(server, "127.1.6.1", server.implicit if number % 2 else server.explicit))
+        pressure.hold()
+    return f"{most} connections from one address, held open; {len(held)} sessions over TLS"
 
 
 def silent(server, source):
@@ -94,7 +114,10 @@ def silent(server, source):
 
 @attack("silent")
 def silent_peers(server, pressure, count):
-    sockets = silent(server, "127.1.3.1")
+    sockets, before = silent(server, "127.1.3.1"), server.cpu()
+    time.sleep(0.5)
+    if pressure.alone and server.cpu() - before > 0.25:
+        raise Failure("silence takes CPU")
     pressure.hold()
     # login-timeout is the longest of their deadlines.
     all_of(lambda sock: ended(sock, 20), sockets)
@@ -243,19 +266,20 @@ def resets(server, pressure, count):
 @attack("passwords", many=True)
 def passwords(server, pressure, count):
     """Wrong ones, three a connection, until the address has to wait. 421 and 530 alone come back."""
-    most, tries = count(1_500), []
+    most, tries, names = count(1_500), [], ["anna", "root", "admin", "guest"]
 
     def guess(number):
         source = f"127.2.{number // 250}.{number % 250 + 1}"
-        for _ in range(3):
+        for turn in range(5):
             try:
                 with honest.secured(server, source) as sock:
-                    for name in ["anna", "root", "admin"]:
+                    # Of each name three count, and of the address ten; the fifth is turned away.
+                    for name in (names * 2)[turn:turn + 3]:
                         honest.command_of(sock, f"USER {name}")
                         answer = honest.command_of(sock, f"PASS {number}")
                         if not answer.startswith(("530 ", "421 ")):
                             raise Failure(f"a wrong password was answered {answer!r}")
-                        tries.append(1)
+                        tries.append(source)
             except (EOFError, OSError):
                 # Turned away: before the login there is no room, or the address waits.
                 pass
@@ -265,4 +289,8 @@ def passwords(server, pressure, count):
     all_of(guess, range(most))
     while pressure.wanted():
         guess(0)
+    # Where there is room for all of them.
+    through = [source for source, number in collections.Counter(tries).items() if number >= 12]
+    if len(through) > most // 2 and "reason=login-penalty" not in server.log():
+        raise Failure("no address had to wait, however many passwords were wrong")
     return f"{len(tries)} wrong passwords from {most} addresses, three at most a connection"

@@ -1,14 +1,15 @@
 """Attacks on data connections: never made, never secured, never read, never fed, fed slowly."""
 
 import os
+import random
 import socket
 import time
 
 import honest
-from attack import all_of, attack
+from attack import SERVED_WITHIN, all_of, attack
 from commands import MIB, expect
 from connections import HALF_HELLO, vanish
-from server import Failure
+from server import Failure, Server
 
 
 def start(server, source, verb):
@@ -111,6 +112,8 @@ def half_open_data(server, pressure, count):
             data.close()
         return control, data
 
+    with open(f"{server.root}/big", "wb") as file:
+        file.truncate(64 * MIB)
     held = all_of(begin, range(10), 6)
     pressure.hold()
     for control, data in held:
@@ -151,3 +154,57 @@ def cut_uploads(server, pressure, count):
     if any(name.startswith("cut-") for name in left):
         raise Failure(f"published, though cut: {left}")
     return f"{most} uploads cut by FIN, inside a record, by a forged close_notify: 426 or 522, none published"
+
+
+@attack("active", alone=True)
+def active(server, pressure, count):
+    """Ports that the client names and that take no connection, close it, say nothing or rubbish."""
+    def begin(number):
+        source = f"127.4.6.{number % 2 + 1}"
+        control = honest.secured(other, source, logged_in=True)
+        port, crowd = socket.socket(), []
+        # On this host no passive port of the server's may be named.
+        while True:
+            try:
+                port.bind((source, random.randrange(20_000, 30_000)))
+                break
+            except OSError:
+                pass
+        if number % 5:
+            port.listen(0)
+        for _ in range(3 if number % 5 == 1 else 0):
+            # Its queue is full, so that a SYN has no answer.
+            crowd.append(socket.socket())
+            crowd[-1].setblocking(False)
+            crowd[-1].connect_ex(port.getsockname())
+        high, low = divmod(port.getsockname()[1], 256)
+        expect(honest.command_of(control, f"PORT {source.replace('.', ',')},{high},{low}"), "200")
+        control.sendall([b"MLSD\r\n", b"STOR x\r\n"][number % 2])
+        if number % 5 > 2:
+            data = port.accept()[0]
+            data.close() if number % 5 == 3 else data.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            crowd.append(data)
+        return control, [port, *crowd]
+
+    with Server(server.program, server.top + "active-mode = true\n") as other:
+        for _ in range(20):
+            honest.visit(other)
+        other.quiet()
+        before = other.usage()
+        for _ in range(count(5)):
+            held = all_of(begin, range(10), 6)
+            took = honest.visit(other)
+            if took > SERVED_WITHIN:
+                raise Failure(f"an honest client was served after {took:.2f} s")
+            for control, others in held:
+                answer = honest.reply(control)
+                if answer.startswith("150"):
+                    answer = honest.reply(control)
+                expect(answer, "425", "522")
+                expect(honest.command_of(control, "NOOP"), "200")
+                control.close()
+                for sock in others:
+                    sock.close()
+        other.quiet(before)
+        other.complete_log()
+    return f"{count(5) * 10} ports of clients: refused, full, silent, closed, talking rubbish; each 425 or 522"

@@ -27,7 +27,7 @@ login-penalty = "1s"
 """
 
 # The same for who has little time.
-SHORT = TOP.replace("8s", "3s").replace("4s", "2s")
+SHORT = TOP.replace("8s", "5s").replace("4s", "2s")
 
 Usage = collections.namedtuple("Usage", "threads fds pss rss anonymous")
 
@@ -58,10 +58,15 @@ class Server:
         self.directory = tempfile.mkdtemp(prefix="ftpsd-hostile-")
         self.process = None
         self.checked = 0
+        # How many lines of each event check_log() saw, and of each result of a login.
+        self.told = collections.Counter()
         # For attacks that start another like it.
         self.top = top
-        found = re.search(r'login-timeout = "(\d+)s"', top)
-        self.login_timeout = int(found.group(1)) if found else 60
+        def seconds(key, otherwise):
+            found = re.search(rf'{key} = "(\d+)s"', top)
+            return int(found.group(1)) if found else otherwise
+
+        self.login_timeout, self.tls_timeout = seconds("login-timeout", 60), seconds("tls-timeout", 30)
         try:
             self.begin(top, environment, log, ready)
         except BaseException:
@@ -142,10 +147,8 @@ root = "{self.root}"
     def quiet(self, baseline=None):
         """Waits until no session runs, by the server's own count and by that of /proc."""
         def no_session():
-            before = len(self.said(" counters ") or [])
-            self.process.send_signal(signal.SIGUSR1)
-            lines = wait_until(lambda: self.said(" counters ", before + 1), "the counters")
-            return " running=0 before-login=0 " in lines[-1]
+            counters = self.counters()
+            return counters["running"] == counters["before-login"] == 0
 
         def idle():
             usage = self.usage()
@@ -159,6 +162,39 @@ root = "{self.root}"
             except Failure:
                 raise Failure(f"leaked: {self.usage()} after {baseline}: {self.open()}") from None
         return self.usage()
+
+    def counters(self):
+        """Its own counts, asked for now."""
+        # The last field: a line may be seen while it is written.
+        before = len(self.said(" workers=") or [])
+        self.process.send_signal(signal.SIGUSR1)
+        lines = wait_until(lambda: self.said(" workers=", before + 1), "the counters")
+        return {key: int(value) for key, value in re.findall(r" ([a-z-]+)=(\d+)", lines[-1])}
+
+    def complete_log(self):
+        """The log has all that was counted: each session's begin and end, each refusal, each login.
+        For a server that is quiet, with a log that loses nothing."""
+        def complete():
+            counters, told = self.counters(), self.told
+            self.check_log()
+            return (told["connected"] == told["closed"] == counters["sessions"]
+                    and told["turned-away"] == counters["turned-away"]
+                    and told["login accepted"] == counters["logins"]
+                    and told["login"] - told["login accepted"] == counters["logins-refused"])
+
+        try:
+            wait_until(complete, "the lines of all sessions", 10)
+        except Failure:
+            raise Failure(f"the log is not complete: {self.counters()}, its lines: {dict(self.told)}") from None
+
+    def is_idle(self):
+        """Nobody is there, and it does nothing; for a moment, as of a sweep, it may."""
+        def idle():
+            before = self.cpu()
+            time.sleep(0.2)
+            return self.cpu() - before < 0.1
+
+        wait_until(idle, "a server without clients that does nothing", 10)
 
     def open(self):
         """What its descriptors are, for whoever reads of a leak."""
@@ -178,7 +214,10 @@ root = "{self.root}"
         whole = new[:new.rfind(b"\n") + 1]
         self.checked += len(whole)
         for line in whole.split(b"\n")[:-1]:
-            check_line(line.decode("ascii", "backslashreplace"))
+            name, fields = check_line(line.decode("ascii", "backslashreplace"))
+            self.told[name] += 1
+            if name == "login" and fields.endswith(" result=accepted"):
+                self.told["login accepted"] += 1
 
     def stop(self):
         """Ends it, by force if it does not, and takes its files away; gives its exit status."""
@@ -227,7 +266,7 @@ def events():
 
 
 def check_line(line):
-    """tests/server/grammar.rs is stricter; this is for lines by the ten thousand."""
+    """The event's name and its fields, if it is well formed; tests/server/grammar.rs is stricter; this is for lines by the ten thousand."""
     found = LINE.match(line)
     if not found:
         raise Failure(f"no line of the log: {line!r}")
@@ -242,3 +281,4 @@ def check_line(line):
         if key not in left:
             raise Failure(f"{key} is no field of {name}, or out of order: {line!r}")
         left = left[left.index(key) + 1:]
+    return name, found.group(3)

@@ -156,5 +156,11 @@ fn no_more_memory_than_announced() {
     for (client, data) in clients.iter_mut().zip(downloads) {
         drop(data);
         client.expect_reply(426);
+        client.store("STOR other", &vec![b'\n'; 1 << 20]);
+        client.retrieve("RETR other");
+        client.expect("HASH other", 213);
     }
+    // Not what was announced of sessions that had no transfer yet: the allocator keeps some.
+    let left = server.usage().private_kib;
+    assert!(left <= announced, "{left} KiB left, {announced} announced");
 }

@@ -377,15 +377,25 @@ fn what_cannot_be_looked_at_is_logged() {
     client.expect("SIZE x", 213);
 }
 
-/// A listing without an entry of which nothing is known does not pass for whole.
+/// A listing without an entry of which nothing is known does not pass for whole, but has all others.
 #[test]
 fn a_listing_says_when_an_entry_cannot_be_read() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut failing = Failing::start();
-    for deed in [Deed::List, Deed::Mlsd] {
-        let (outcome, threads) = failing.perform(deed, Some("%%stat:error=EIO:when=5"));
+    // Of two calls one after the other, one looks at a link and one at what it leads to.
+    for (deed, which) in [
+        (Deed::List, 5),
+        (Deed::Mlsd, 5),
+        (Deed::Links, 5),
+        (Deed::Links, 6),
+    ] {
+        let fault = format!("%%stat:error=EIO:when={which}");
+        let (outcome, threads) = failing.perform(deed, Some(&fault));
         let injected = threads.iter().flatten().any(|call| call.is_injected());
         assert!(injected && outcome.code == Some(451), "{:?}", outcome.code);
+        let lines = outcome.data.split(|&byte| byte == b'\n').count() - 1;
+        // In MLSD the directory is looked at itself.
+        assert!(lines + 2 >= deed::ENTRIES, "{deed:?}: {lines} lines");
     }
     failing
         .server

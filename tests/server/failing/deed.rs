@@ -19,7 +19,7 @@ const NEW: usize = 70_000;
 /// Where a download is resumed.
 const REST: usize = 1_234;
 /// The entries of a directory that is listed.
-const ENTRIES: usize = 40;
+pub const ENTRIES: usize = 40;
 
 /// Each in a session of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub enum Deed {
     Retrieve,
     Resume,
     List,
+    /// The same of a directory of links, which is in no round of all calls.
+    Links,
     Mlsd,
     Rename,
     Delete,
@@ -84,6 +86,13 @@ impl Deed {
                     fs::write(directory.join(format!("entry-{number}")), "").unwrap();
                 }
             }
+            Deed::Links => {
+                fs::write(directory.join("entry-0"), "").unwrap();
+                for number in 1..ENTRIES {
+                    let link = directory.join(format!("entry-{number}"));
+                    std::os::unix::fs::symlink("entry-0", link).unwrap();
+                }
+            }
             Deed::Rename | Deed::Delete | Deed::SetTime => {
                 fs::write(directory.join("x"), "here").unwrap();
             }
@@ -120,7 +129,7 @@ impl Deed {
                 client.try_command(format!("REST {REST}"))?;
                 return transfer(client, &format!("RETR {file}"), b"");
             }
-            Deed::List => return transfer(client, &format!("LIST {name}"), b""),
+            Deed::List | Deed::Links => return transfer(client, &format!("LIST {name}"), b""),
             Deed::Mlsd => return transfer(client, &format!("MLSD {name}"), b""),
             Deed::Rename => vec![format!("RNFR {file}"), format!("RNTO {name}/y")],
             Deed::Delete => vec![format!("DELE {file}")],
@@ -169,7 +178,9 @@ impl Deed {
             },
             Deed::Retrieve if good && outcome.data != new => Some("226 without the bytes"),
             Deed::Resume if good && outcome.data != new[REST..] => Some("226 without the bytes"),
-            Deed::List | Deed::Mlsd if good && !names() => Some("226 without the entries"),
+            Deed::List | Deed::Links | Deed::Mlsd if good && !names() => {
+                Some("226 without the entries")
+            }
             Deed::Rename => match (found.is_some(), directory.join("y").exists()) {
                 (true, true) | (false, false) => Some("two names, or none"),
                 (true, false) if good => Some("250 without the rename"),
@@ -183,6 +194,7 @@ impl Deed {
             Deed::Retrieve
             | Deed::Resume
             | Deed::List
+            | Deed::Links
             | Deed::Mlsd
             | Deed::Delete
             | Deed::MakeDirectory
