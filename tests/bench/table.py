@@ -39,7 +39,7 @@ ROWS = [
     ("retr4", "RETR, 4 streams, CPU s/GiB", False, times_limit(1.15)),
     ("stor1", "STOR to tmpfs, `durable = false`, CPU s/GiB", False, times_limit(1.1)),
     ("greet", "login up to the password, full handshake, CPU ms", False, ahead("unftp")),
-    ("login", "login with `$6$`, 1000 rounds, CPU ms", False, ahead("vsftpd", 5)),
+    ("login", "login with `$6$`, 1000 rounds (unftp: clear text), CPU ms", False, ahead("vsftpd", 5)),
     ("small_retr", "4 KiB files in one session, RETR, CPU ms", False, most(0.35)),
     ("small_stor", "the same, STOR, CPU ms", False, most(0.35)),
     ("small_retr_rate", "the same, RETR, files/s", True, faster("proftpd", 1.5)),
