@@ -204,11 +204,7 @@ impl ServerPi<'_> {
     fn converse(&mut self, port: Port) -> Result<(), Hangup> {
         let mut session = match self.secured.take() {
             None => self.greet(port)?,
-            Some(work) => {
-                let session = self.certified(work.finished());
-                self.settle(self.root.is_some(), &session);
-                session
-            }
+            Some(work) => self.certified(work.finished()),
         };
         loop {
             let input = self.next_command(&session)?;

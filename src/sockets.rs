@@ -64,3 +64,11 @@ pub fn prepare(socket: &impl AsFd) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepcnt(socket, PROBES)?;
     sockopt::set_socket_keepalive(socket, true)
 }
+
+/// Has what was received acknowledged without delay, this once. Clients that send
+/// ChangeCipherSpec and Finished, or a small file, in two writes would have Nagle's algorithm wait for
+/// our delayed acknowledgement in between: 40 ms each time. The setting does not last, so it is
+/// renewed before each wait.
+pub fn acknowledge_at_once(socket: &impl AsFd) {
+    let _ = sockopt::set_tcp_quickack(socket, true);
+}

@@ -98,11 +98,6 @@ impl DataConnection {
         }
     }
 
-    /// Has what was received acknowledged without delay, this once.
-    pub fn acknowledge_at_once(&self) {
-        let _ = rustix::net::sockopt::set_tcp_quickack(self, true);
-    }
-
     /// Says that nothing more follows: close_notify over TLS, and in clear text only FIN says so.
     /// [`flush`](Self::flush) sends it.
     pub fn close_notify(&mut self) {

@@ -171,7 +171,7 @@ impl Pending {
         if let (Handshake::Answering(_), true) = (&handshake, ready) {
             *handshake = match stream.answer() {
                 Ok(None) => {
-                    stream.acknowledge_at_once();
+                    sockets::acknowledge_at_once(stream);
                     Handshake::Held(Deadline::after(LONGEST_HOLD))
                 }
                 Ok(Some(progress)) => Handshake::Answering(progress),

@@ -18,6 +18,7 @@ use rustls::InvalidMessage;
 use super::client::ClientCertificate;
 use super::incoming::Incoming;
 use super::stream::{self, Received, TlsError};
+use crate::sockets;
 use crate::wait::{self, Deadline};
 
 /// Bytes read from the socket at once.
@@ -141,7 +142,7 @@ impl ControlStream {
                 Ok(0) => return Err(TlsError::Closed),
                 Ok(_) => self.process(Wish::Nothing)?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    stream::acknowledge_at_once(&self.socket);
+                    sockets::acknowledge_at_once(&self.socket);
                     self.wait_for(PollFlags::IN, deadline, stop)?;
                 }
                 Err(error) => return Err(TlsError::Network(error)),

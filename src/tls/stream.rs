@@ -9,6 +9,7 @@ use rustls::server::{ServerConfig, ServerConnection};
 use rustls::{CommonState, HandshakeKind, IoState};
 
 use super::incoming::{Followed, Incoming};
+use crate::sockets;
 
 /// A TLS connection, from the moment its first byte is awaited.
 #[derive(Debug)]
@@ -111,7 +112,7 @@ impl TlsStream {
                     self.process()?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    acknowledge_at_once(&self.socket);
+                    sockets::acknowledge_at_once(&self.socket);
                     return Ok(Progress::NeedsRead);
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -134,7 +135,7 @@ impl TlsStream {
                     self.process()?;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    acknowledge_at_once(&self.socket);
+                    sockets::acknowledge_at_once(&self.socket);
                     return Ok(Some(Progress::NeedsRead));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -146,11 +147,6 @@ impl TlsStream {
         }
         // A HelloRetryRequest is not the flight yet: another ClientHello follows.
         Ok((!retried && self.is_retried()).then_some(Progress::NeedsRead))
-    }
-
-    /// Has what was received acknowledged without delay, this once.
-    pub fn acknowledge_at_once(&self) {
-        acknowledge_at_once(&self.socket);
     }
 
     fn is_retried(&self) -> bool {
@@ -321,13 +317,6 @@ impl TlsStream {
         }
         Ok(total)
     }
-}
-
-/// Clients that send ChangeCipherSpec and Finished, or a small file, in two writes would have
-/// Nagle's algorithm wait for our delayed acknowledgement in between: 40 ms each time. The
-/// setting does not last, so it is renewed before each wait of a handshake.
-pub(super) fn acknowledge_at_once(socket: &TcpStream) {
-    let _ = rustix::net::sockopt::set_tcp_quickack(socket, true);
 }
 
 /// The client's certificate in DER, once the handshake is complete.

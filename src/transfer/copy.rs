@@ -10,6 +10,7 @@ use crate::data::DataConnection;
 use crate::proto::ascii;
 use crate::proto::outcome::TransferError;
 use crate::root::{Reading, Root, Upload};
+use crate::sockets;
 use crate::tls::Received;
 use crate::wait::Deadline;
 
@@ -183,7 +184,7 @@ impl Copy<'_, '_> {
                 Received::Nothing => {
                     // For small files; a large one has acknowledgements enough.
                     if scratch.len() < PIECE {
-                        self.data.acknowledge_at_once();
+                        sockets::acknowledge_at_once(self.data);
                     }
                     self.wait(PollFlags::IN)?;
                 }
