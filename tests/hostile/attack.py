@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import select
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -102,6 +103,13 @@ def all_of(work, items, threads=8):
     if errors:
         raise errors[0]
     return results
+
+
+def end_by_signal():
+    """Makes an order to end an exception, so that what was started is ended too; also where this was
+    started in the background, and SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
 def child(run, server, pipe, count):

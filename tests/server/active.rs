@@ -57,14 +57,18 @@ fn offer(client: &mut Client, verb: Verb) -> TcpListener {
 
 /// The connection that must come.
 pub fn accept(listener: &TcpListener) -> TcpStream {
-    let mut fds = [PollFd::new(listener, PollFlags::IN)];
-    let patience = Timespec::try_from(PATIENCE).unwrap();
-    let ready = rustix::event::poll(&mut fds, Some(&patience)).unwrap();
-    assert_eq!(ready, 1, "the server did not connect");
-    let socket = listener.accept().unwrap().0;
+    let socket = accept_within(listener, PATIENCE).expect("the server did not connect");
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket
+}
+
+/// The connection, if it comes.
+pub fn accept_within(listener: &TcpListener, patience: Duration) -> Option<TcpStream> {
+    let mut fds = [PollFd::new(listener, PollFlags::IN)];
+    let patience = Timespec::try_from(patience).unwrap();
+    let ready = rustix::event::poll(&mut fds, Some(&patience)).unwrap();
+    (ready == 1).then(|| listener.accept().unwrap().0)
 }
 
 /// No connection has come, nor one that is gone already: the kernel keeps both for accept(2).

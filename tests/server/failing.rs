@@ -13,6 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use crate::active::ACTIVE;
 use crate::client::Client;
 use crate::gaps::ALONE;
 use crate::harness::{Server, PATIENCE};
@@ -96,7 +97,7 @@ struct Failing {
 
 impl Failing {
     fn start() -> Failing {
-        let server = Server::start(TOP);
+        let server = Server::start(&format!("{TOP}{ACTIVE}"));
         let mut failing = Failing {
             server,
             rounds: 0,

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::active;
 use crate::client::Client;
 use crate::content::content;
 use crate::durability::partials;
@@ -13,6 +15,8 @@ use crate::tls::{client_config, try_connect, End, Version};
 
 /// Longer than anything here waits for.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than the server tries to connect, by the configuration of these tests.
+const CONNECTED: Duration = Duration::from_secs(4);
 /// The lengths of what is there and of what is sent.
 const OLD: usize = 3_000;
 const NEW: usize = 70_000;
@@ -26,9 +30,17 @@ pub const ENTRIES: usize = 40;
 pub enum Deed {
     Login,
     Store,
+    /// STOU.
+    Unique,
     Append,
     Retrieve,
     Resume,
+    /// The two ways with EPRT.
+    ActiveStore,
+    ActiveRetrieve,
+    /// The two ways over TLS 1.2.
+    OldStore,
+    OldRetrieve,
     List,
     /// The same of a directory of links, which is in no round of all calls.
     Links,
@@ -41,12 +53,17 @@ pub enum Deed {
     Hash,
 }
 
-pub const DEEDS: [Deed; 13] = [
+pub const DEEDS: [Deed; 18] = [
     Deed::Login,
     Deed::Store,
+    Deed::Unique,
     Deed::Append,
     Deed::Retrieve,
     Deed::Resume,
+    Deed::ActiveStore,
+    Deed::ActiveRetrieve,
+    Deed::OldStore,
+    Deed::OldRetrieve,
     Deed::List,
     Deed::Mlsd,
     Deed::Rename,
@@ -67,6 +84,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    fn of(code: u16) -> Outcome {
+        Outcome {
+            code: Some(code),
+            data: Vec::new(),
+        }
+    }
+
     pub fn succeeded(&self) -> bool {
         self.code.is_some_and(|code| code < 300)
     }
@@ -78,7 +102,11 @@ impl Deed {
         fs::create_dir(directory).unwrap();
         match self {
             Deed::Append => fs::write(directory.join("x"), content(90, OLD)).unwrap(),
-            Deed::Retrieve | Deed::Resume | Deed::Hash => {
+            Deed::Retrieve
+            | Deed::ActiveRetrieve
+            | Deed::OldRetrieve
+            | Deed::Resume
+            | Deed::Hash => {
                 fs::write(directory.join("x"), content(91, NEW)).unwrap();
             }
             Deed::List | Deed::Mlsd => {
@@ -97,17 +125,27 @@ impl Deed {
                 fs::write(directory.join("x"), "here").unwrap();
             }
             Deed::RemoveDirectory => fs::create_dir(directory.join("x")).unwrap(),
-            Deed::Login | Deed::Store | Deed::MakeDirectory => {}
+            Deed::Login
+            | Deed::Store
+            | Deed::ActiveStore
+            | Deed::OldStore
+            | Deed::Unique
+            | Deed::MakeDirectory => {}
         }
     }
 
     /// A session up to where it begins. A login begins with the connection.
     pub fn begin(self, server: &Server) -> Client {
-        let config = client_config(Version::V13);
+        let version = if matches!(self, Deed::OldStore | Deed::OldRetrieve) {
+            Version::V12
+        } else {
+            Version::V13
+        };
         let client = if self == Deed::Login {
+            let config = client_config(version);
             Client::open(server.address(Port::Explicit, Family::V4), &config, None)
         } else {
-            Client::ready(server, Version::V13)
+            Client::ready(server, version)
         };
         client.socket().set_read_timeout(Some(PATIENCE)).unwrap();
         client
@@ -122,9 +160,26 @@ impl Deed {
         let file = format!("{name}/x");
         let commands = match self {
             Deed::Login => return log_in(client),
-            Deed::Store => return transfer(client, &format!("STOR {file}"), &content(91, NEW)),
+            Deed::Store | Deed::OldStore => {
+                return transfer(client, &format!("STOR {file}"), &content(91, NEW));
+            }
+            Deed::ActiveStore => {
+                return transfer_actively(client, &format!("STOR {file}"), &content(91, NEW));
+            }
+            Deed::Unique => {
+                let entered = client.try_command(format!("CWD {name}"))?;
+                if entered.code != 250 {
+                    return Ok(Outcome::of(entered.code));
+                }
+                return transfer(client, "STOU", &content(91, NEW));
+            }
             Deed::Append => return transfer(client, &format!("APPE {file}"), &content(91, NEW)),
-            Deed::Retrieve => return transfer(client, &format!("RETR {file}"), b""),
+            Deed::Retrieve | Deed::OldRetrieve => {
+                return transfer(client, &format!("RETR {file}"), b"");
+            }
+            Deed::ActiveRetrieve => {
+                return transfer_actively(client, &format!("RETR {file}"), b"");
+            }
             Deed::Resume => {
                 client.try_command(format!("REST {REST}"))?;
                 return transfer(client, &format!("RETR {file}"), b"");
@@ -164,7 +219,13 @@ impl Deed {
         };
         let wrong = match self {
             Deed::Login => None,
-            Deed::Store => match (&found, good) {
+            Deed::Unique => match (&published(directory)[..], good) {
+                ([found], _) if *found == new => None,
+                (_, true) => Some("226 without the file"),
+                ([], false) => None,
+                (_, false) => Some("a part of the file under a name of its own"),
+            },
+            Deed::Store | Deed::ActiveStore | Deed::OldStore => match (&found, good) {
                 (Some(found), _) if *found == new => None,
                 (_, true) => Some("226 without the file"),
                 (None, false) => None,
@@ -176,7 +237,11 @@ impl Deed {
                 (Some(found), false) if found.len() >= OLD && both.starts_with(found) => None,
                 (_, false) => Some("what was there before is gone"),
             },
-            Deed::Retrieve if good && outcome.data != new => Some("226 without the bytes"),
+            Deed::Retrieve | Deed::ActiveRetrieve | Deed::OldRetrieve
+                if good && outcome.data != new =>
+            {
+                Some("226 without the bytes")
+            }
             Deed::Resume if good && outcome.data != new[REST..] => Some("226 without the bytes"),
             Deed::List | Deed::Links | Deed::Mlsd if good && !names() => {
                 Some("226 without the entries")
@@ -192,6 +257,8 @@ impl Deed {
             Deed::SetTime if good && modified(&path) != 981_173_106 => Some("the wrong time"),
             Deed::Hash if good && !is_hash(&outcome.data, &new) => Some("the wrong hash"),
             Deed::Retrieve
+            | Deed::ActiveRetrieve
+            | Deed::OldRetrieve
             | Deed::Resume
             | Deed::List
             | Deed::Links
@@ -251,13 +318,22 @@ fn log_in(client: &mut Client) -> Result<Outcome, End> {
     Ok(outcome)
 }
 
+/// What stands in a directory under names that anybody sees.
+fn published(directory: &Path) -> Vec<Vec<u8>> {
+    let hidden = partials(directory);
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !hidden.contains(path))
+        .map(|path| fs::read(path).unwrap())
+        .collect()
+}
+
 /// A transfer either way, to its reply.
 fn transfer(client: &mut Client, command: &str, sent: &[u8]) -> Result<Outcome, End> {
-    let mut outcome = Outcome::default();
     let passive = client.try_command("EPSV")?;
-    outcome.code = Some(passive.code);
     if passive.code != 229 {
-        return Ok(outcome);
+        return Ok(Outcome::of(passive.code));
     }
     let text = passive.text();
     let port = text.split('|').nth(3).unwrap().parse().unwrap();
@@ -265,28 +341,47 @@ fn transfer(client: &mut Client, command: &str, sent: &[u8]) -> Result<Outcome, 
     address.set_port(port);
     let socket = try_connect(None, address);
     let reply = client.try_command(command)?;
-    outcome.code = Some(reply.code);
     if reply.code != 150 {
-        return Ok(outcome);
+        return Ok(Outcome::of(reply.code));
     }
-    if let Ok(socket) = socket {
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut data = client.over(socket);
-        if data.try_handshake_with(b"").is_ok() {
-            if sent.is_empty() {
-                outcome.data = data.try_read_to_end();
-                let _ = data.try_close();
-            } else if data.try_send(sent).is_ok() {
-                let _ = data.try_close();
-            }
+    through(client, socket.ok(), sent)
+}
+
+/// The same with the server connecting.
+fn transfer_actively(client: &mut Client, command: &str, sent: &[u8]) -> Result<Outcome, End> {
+    let listener = active::listen(client);
+    let port = listener.local_addr().unwrap().port();
+    let offered = client.try_command(format!("EPRT |1|{}|{port}|", client.local().ip()))?;
+    if offered.code != 200 {
+        return Ok(Outcome::of(offered.code));
+    }
+    let reply = client.try_command(command)?;
+    if reply.code != 150 {
+        return Ok(Outcome::of(reply.code));
+    }
+    through(client, active::accept_within(&listener, CONNECTED), sent)
+}
+
+/// From the mark to the last reply, over the data connection where there is one.
+fn through(client: &mut Client, socket: Option<TcpStream>, sent: &[u8]) -> Result<Outcome, End> {
+    let mut outcome = Outcome::default();
+    let Some(socket) = socket else {
+        return Ok(Outcome::of(client.next_reply()?.code));
+    };
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut data = client.over(socket);
+    if data.try_handshake_with(b"").is_ok() {
+        if sent.is_empty() {
+            outcome.data = data.try_read_to_end();
+            let _ = data.try_close();
+        } else if data.try_send(sent).is_ok() {
+            let _ = data.try_close();
         }
-        // Whatever came of it, this side has ended.
-        let _ = data.socket.flush();
-        let _ = data.socket.shutdown(std::net::Shutdown::Write);
-        outcome.code = Some(client.next_reply()?.code);
-        let _ = data.socket.read(&mut [0; 1]);
-    } else {
-        outcome.code = Some(client.next_reply()?.code);
     }
+    // Whatever came of it, this side has ended.
+    let _ = data.socket.flush();
+    let _ = data.socket.shutdown(std::net::Shutdown::Write);
+    outcome.code = Some(client.next_reply()?.code);
+    let _ = data.socket.read(&mut [0; 1]);
     Ok(outcome)
 }
