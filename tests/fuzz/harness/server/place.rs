@@ -165,7 +165,8 @@ impl Place {
             };
             let text = String::from_utf8_lossy(password.expose()).into_owned();
             let once = String::from_utf8_lossy(sent).matches(&text).count() == 1;
-            if text.len() >= 8 && once {
+            // With "=" in it, it may be the log's own words.
+            if text.len() >= 8 && once && !text.contains('=') {
                 assert!(
                     lines.iter().all(|line| !line.contains(&text)),
                     "{text} in the log"
