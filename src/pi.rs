@@ -331,7 +331,16 @@ impl ServerPi<'_> {
                 let endpoint = self.endpoint_of(&work);
                 self.with_dtp(|dtp, pending| Ok(dtp.perform(work, endpoint, pending)))?
             }
-            Work::Unique(work) => work.named(random()),
+            Work::Unique(work) => {
+                let number = random();
+                if number.is_none() {
+                    self.log
+                        .event(Level::Error, "no-random-numbers")
+                        .field("error", "the system gives none for a name")
+                        .send();
+                }
+                work.named(number)
+            }
             Work::Hash(work) => self.with_dtp(|dtp, pending| Ok(dtp.hash(work, pending)))?,
             Work::Status(work) => self.with_dtp(|dtp, pending| {
                 let (session, reply) = dtp.status(work)?;
