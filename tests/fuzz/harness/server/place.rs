@@ -53,6 +53,7 @@ impl Place {
         let (stopper, stop): (Stopper, Stop) = Stopper::new().expect("pipes");
         let lines = Arc::new(Kept::default());
         let service = Service {
+            shared_ports: None,
             listening: vec![listener().local_addr().expect("an address").port()],
             settings: RwLock::new(settings(plain, &root)),
             limits: Limits::new(1),
