@@ -7,7 +7,6 @@
 mod acceptor;
 mod leases;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -64,7 +63,7 @@ struct Holder {
     /// Connections of which the ClientHello is not there.
     silent: usize,
     /// Those that it can take.
-    ready: VecDeque<TcpStream>,
+    ready: Vec<TcpStream>,
     /// One waits until there is room among those.
     held_back: bool,
 }
@@ -128,7 +127,7 @@ impl SharedPorts {
             clear: false,
             first: false,
             silent: 0,
-            ready: VecDeque::new(),
+            ready: Vec::new(),
             held_back: false,
         };
         let number = self.state().leases.ask(asker, holder, Instant::now());
@@ -287,7 +286,7 @@ impl SharedPorts {
             });
         } else if holder.ready.len() < GIVEN {
             holder.first = true;
-            holder.ready.push_back(socket);
+            holder.ready.push(socket);
             signal(&holder.wake);
         }
     }
@@ -322,7 +321,10 @@ impl Lease {
             self.ports.tell_acceptor(&state);
         }
         let holder = state.leases.of(self.place, self.number)?;
-        let socket = holder.ready.pop_front()?;
+        if holder.ready.is_empty() {
+            return None;
+        }
+        let socket = holder.ready.remove(0);
         let held_back = std::mem::take(&mut holder.held_back);
         state.leases.used(self.place);
         if held_back {

@@ -181,7 +181,7 @@ fn hand_over(state: &mut State, kept: &mut Vec<Kept>) {
             Hello::Over => holder.silent = holder.silent.saturating_sub(1),
             Hello::There if holder.ready.len() < GIVEN => {
                 holder.silent = holder.silent.saturating_sub(1);
-                holder.ready.push_back(it.connection.socket);
+                holder.ready.push(it.connection.socket);
                 signal(&holder.wake);
             }
             Hello::There => {

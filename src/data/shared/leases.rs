@@ -1,7 +1,6 @@
 //! Who may use which of the shared ports: one session at a time for each port and client address,
 //! and the queue of those who wait.
 
-use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -36,15 +35,23 @@ pub struct Asker {
     pub knows_its_client: bool,
 }
 
-/// Who has a place, with what belongs to that, and who waits.
+/// Who has a place, with what belongs to that, and who waits. There are no more of either than sessions.
 #[derive(Debug)]
 pub(super) struct Leases<H> {
     ports: Vec<u16>,
-    held: HashMap<Place, Held<H>>,
-    queues: HashMap<IpAddr, VecDeque<Waiting<H>>>,
-    /// Sessions whose client may still come, and until when.
-    late: HashMap<Place, (u32, Instant)>,
+    held: Vec<Held<H>>,
+    /// Those of all addresses, in the order in which they came.
+    waiting: Vec<Waiting<H>>,
+    late: Vec<Late>,
     last: u64,
+}
+
+/// A session whose client may still come.
+#[derive(Debug)]
+struct Late {
+    place: Place,
+    session: u32,
+    until: Instant,
 }
 
 #[derive(Debug)]
@@ -57,6 +64,7 @@ struct Waiting<H> {
 
 #[derive(Debug)]
 struct Held<H> {
+    place: Place,
     number: Number,
     session: u32,
     since: Instant,
@@ -71,9 +79,9 @@ impl<H> Leases<H> {
     pub(super) fn new(ports: Vec<u16>) -> Leases<H> {
         Leases {
             ports,
-            held: HashMap::new(),
-            queues: HashMap::new(),
-            late: HashMap::new(),
+            held: Vec::new(),
+            waiting: Vec::new(),
+            late: Vec::new(),
             last: 0,
         }
     }
@@ -81,8 +89,7 @@ impl<H> Leases<H> {
     /// Asks for any port: at once where one is free and nobody from that address waits, else in its turn.
     pub(super) fn ask(&mut self, asker: Asker, holder: H, now: Instant) -> Number {
         let number = self.number();
-        let queue = self.queues.entry(asker.peer).or_default();
-        queue.push_back(Waiting {
+        self.waiting.push(Waiting {
             number,
             asker,
             since: now,
@@ -99,16 +106,22 @@ impl<H> Leases<H> {
 
     /// The port that was given.
     pub(super) fn port(&self, peer: IpAddr, number: Number) -> Option<u16> {
-        let mut ports = self.ports.iter().copied();
-        ports.find(|&port| {
-            let held = self.held.get(&Place { peer, port });
-            held.is_some_and(|held| held.number == number)
-        })
+        let mut held = self.held.iter();
+        let held = held.find(|held| held.number == number && held.place.peer == peer);
+        held.map(|held| held.place.port)
+    }
+
+    fn held(&self, place: Place) -> Option<&Held<H>> {
+        self.held.iter().find(|held| held.place == place)
+    }
+
+    fn held_mut(&mut self, place: Place) -> Option<&mut Held<H>> {
+        self.held.iter_mut().find(|held| held.place == place)
     }
 
     /// Who has a place now, and what belongs to that.
     pub(super) fn holder(&mut self, place: Place) -> Option<(Number, &mut H)> {
-        let held = self.held.get_mut(&place)?;
+        let held = self.held_mut(place)?;
         Some((held.number, &mut held.holder))
     }
 
@@ -121,20 +134,25 @@ impl<H> Leases<H> {
 
     /// Notes that a connection has come, and says whose it is.
     pub(super) fn reached(&mut self, place: Place) -> Option<(Number, &mut H)> {
-        self.held.get_mut(&place)?.reached = true;
+        self.held_mut(place)?.reached = true;
         self.holder(place)
     }
 
     /// Whether another session's client may still come there.
     pub(super) fn is_doubtful(&self, place: Place, now: Instant) -> bool {
-        let session = self.held.get(&place).map(|held| held.session);
-        let late = self.late.get(&place);
-        late.is_some_and(|(other, until)| Some(*other) != session && *until > now)
+        self.held(place)
+            .is_some_and(|held| self.is_another_s(place, held.session, now))
+    }
+
+    /// Whether the client of another session than this may still come.
+    fn is_another_s(&self, place: Place, session: u32, now: Instant) -> bool {
+        let mut late = self.late.iter();
+        late.any(|late| late.place == place && late.session != session && late.until > now)
     }
 
     /// Notes that the holder has a connection in hand.
     pub(super) fn used(&mut self, place: Place) {
-        if let Some(held) = self.held.get_mut(&place) {
+        if let Some(held) = self.held_mut(place) {
             held.used = true;
         }
     }
@@ -142,7 +160,7 @@ impl<H> Leases<H> {
     /// Goes on under another number, so that what was meant for the old one finds nobody.
     pub(super) fn renew(&mut self, place: Place, number: Number) -> Number {
         let other = self.number();
-        if let Some(held) = self.held.get_mut(&place) {
+        if let Some(held) = self.held_mut(place) {
             if held.number == number {
                 held.number = other;
                 return other;
@@ -153,7 +171,7 @@ impl<H> Leases<H> {
 
     /// Whether anybody from this address waits.
     pub(super) fn is_wanted(&self, peer: IpAddr) -> bool {
-        self.queues.contains_key(&peer)
+        self.next(peer).is_some()
     }
 
     /// Whether this one is the next from its address.
@@ -162,7 +180,7 @@ impl<H> Leases<H> {
     }
 
     fn next(&self, peer: IpAddr) -> Option<&Waiting<H>> {
-        self.queues.get(&peer)?.front()
+        self.waiting.iter().find(|it| it.asker.peer == peer)
     }
 
     /// What belongs to the next from this address.
@@ -174,82 +192,73 @@ impl<H> Leases<H> {
     pub(super) fn end(&mut self, peer: IpAddr, number: Number, now: Instant) -> Option<H> {
         let found = match self.port(peer, number) {
             Some(port) => self.give_back(Place { peer, port }, now),
-            None => self.leave(peer, number),
+            None => {
+                let mut waiting = self.waiting.iter();
+                let index = waiting.position(|it| it.number == number);
+                index.map(|index| self.waiting.remove(index).holder)
+            }
         };
         self.pass_on(peer, now);
         found
     }
 
     fn give_back(&mut self, place: Place, now: Instant) -> Option<H> {
-        let held = self.held.remove(&place)?;
-        self.late.retain(|_, (_, until)| *until > now);
+        let index = self.held.iter().position(|held| held.place == place)?;
+        let held = self.held.swap_remove(index);
+        self.late.retain(|late| late.until > now);
         if let (false, Some(until)) = (held.reached, now.checked_add(LATE)) {
-            self.late.insert(place, (held.session, until));
+            self.late.push(Late {
+                place,
+                session: held.session,
+                until,
+            });
         }
         Some(held.holder)
     }
 
-    fn leave(&mut self, peer: IpAddr, number: Number) -> Option<H> {
-        let queue = self.queues.get_mut(&peer)?;
-        let index = queue.iter().position(|it| it.number == number)?;
-        let Waiting { holder, .. } = queue.remove(index)?;
-        if queue.is_empty() {
-            self.queues.remove(&peer);
-        }
-        Some(holder)
-    }
-
     /// Gives what is free to those who wait, in their order.
     pub(super) fn pass_on(&mut self, peer: IpAddr, now: Instant) {
-        while let Some(port) = self.free(peer, now) {
-            let Some(queue) = self.queues.get_mut(&peer) else {
-                return;
-            };
-            if let Some(next) = queue.pop_front() {
-                let held = Held {
-                    number: next.number,
-                    session: next.asker.session,
-                    since: now,
-                    reached: false,
-                    used: false,
-                    holder: next.holder,
-                };
-                self.held.insert(Place { peer, port }, held);
-            }
-            if queue.is_empty() {
-                self.queues.remove(&peer);
-            }
+        while let Some((index, place)) = self.free(peer, now) {
+            let next = self.waiting.remove(index);
+            self.held.push(Held {
+                place,
+                number: next.number,
+                session: next.asker.session,
+                since: now,
+                reached: false,
+                used: false,
+                holder: next.holder,
+            });
         }
     }
 
     /// A port for whoever is next from this address. Where another session's client may still come it is
     /// for those alone who would notice.
-    fn free(&self, peer: IpAddr, now: Instant) -> Option<u16> {
-        let asker = self.next(peer)?.asker;
-        let mut ports = self.ports.iter().copied();
-        ports.find(|&port| {
-            let place = Place { peer, port };
-            let late = self.late.get(&place);
-            let others =
-                late.is_some_and(|(session, until)| *session != asker.session && *until > now);
-            !self.held.contains_key(&place) && (asker.knows_its_client || !others)
-        })
+    fn free(&self, peer: IpAddr, now: Instant) -> Option<(usize, Place)> {
+        let index = self.waiting.iter().position(|it| it.asker.peer == peer)?;
+        let asker = self.waiting.get(index)?.asker;
+        let mut places = self.ports.iter().map(|&port| Place { peer, port });
+        let place = places.find(|&place| {
+            let certain = asker.knows_its_client || !self.is_another_s(place, asker.session, now);
+            certain && self.held(place).is_none()
+        });
+        Some((index, place?))
     }
 
     /// When a port is free again that is not yet, because somebody's client may still come.
     pub(super) fn first_certain(&self, peer: IpAddr) -> Option<Instant> {
-        let late = self.late.iter().filter(|(place, _)| place.peer == peer);
-        late.map(|(_, (_, until))| *until).min()
+        let late = self.late.iter().filter(|late| late.place.peer == peer);
+        late.map(|late| late.until).min()
     }
 
     /// The lease from this address that ends first for whoever is next, and when.
     pub(super) fn first_to_end(&self, peer: IpAddr) -> Option<(Number, Place, Instant)> {
         let wanted = self.next(peer)?.since;
-        let held = self.held.iter().filter(|(place, _)| place.peer == peer);
-        held.filter_map(|(place, held)| {
+        let held = self.held.iter().filter(|held| held.place.peer == peer);
+        held.filter_map(|held| {
             let lasts = if held.used { LOOKED_AT } else { UNUSED };
             let begin = held.since.max(wanted);
-            Some((held.number, *place, begin.checked_add(lasts)?))
+            Some((held.number, held.place, begin.checked_add(lasts)?))
         })
         .min_by_key(|(_, _, end)| *end)
     }
@@ -313,7 +322,7 @@ mod tests {
         }
         assert!(!leases.is_wanted(ANNA));
         leases.end(ANNA, numbers[4], now);
-        assert!(leases.held.is_empty() && leases.queues.is_empty());
+        assert!(leases.held.is_empty() && leases.waiting.is_empty());
     }
 
     #[test]
