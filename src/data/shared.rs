@@ -165,6 +165,9 @@ impl SharedPorts {
                     if let Some((overdue, place, end)) = state.leases.first_to_end(peer) {
                         until = until.earlier(Deadline::at(end));
                         if end <= Instant::now() {
+                            if let Some(loser) = state.leases.of(place, overdue) {
+                                signal(&loser.wake);
+                            }
                             self.pass_on(&mut state, place, overdue);
                         }
                     }
@@ -220,12 +223,11 @@ impl SharedPorts {
     /// the next one's.
     fn pass_on(&self, state: &mut State, place: Place, number: Number) {
         if state.leases.is_wanted(place.peer) {
-            self.accept(state, place.port);
+            self.accept(state, place.port, Some(number));
         }
         let Some(ended) = state.leases.end(place.peer, number, Instant::now()) else {
             return;
         };
-        signal(&ended.wake);
         if ended.silent > 0 {
             signal(&self.changed);
         } else {
@@ -240,14 +242,15 @@ impl SharedPorts {
     }
 
     /// Takes what is there on a port, and notes for each connection who has the port now for its address.
-    /// Says what keeps the system from giving more.
-    fn accept(&self, state: &mut State, port: u16) -> Option<io::Error> {
+    /// `awake` is the one that need not be woken. Says what keeps the system from giving more.
+    fn accept(&self, state: &mut State, port: u16, awake: Option<Number>) -> Option<io::Error> {
         for listener in self.listeners.iter().filter(|it| it.port == port) {
             while state.accepted.len() < ACCEPTED {
                 match sockets::accept(&listener.socket) {
                     Ok((socket, from)) => {
                         let peer = hostport::normal(from.ip());
-                        self.assign(state, socket, Place { peer, port });
+                        let place = Place { peer, port };
+                        state.assign(socket, place, awake);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error)
@@ -269,17 +272,24 @@ impl SharedPorts {
         }
     }
 
-    fn assign(&self, state: &mut State, socket: TcpStream, place: Place) {
-        let Some((number, holder)) = state.leases.reached(place) else {
-            state.strangers = state.strangers.saturating_add(1);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Notes whose a connection is.
+    fn assign(&mut self, socket: TcpStream, place: Place, awake: Option<Number>) {
+        let Some((number, holder)) = self.leases.reached(place) else {
+            self.strangers = self.strangers.saturating_add(1);
             return;
         };
         if holder.first && !holder.clear {
             holder.silent = holder.silent.saturating_add(1);
-            if holder.silent == 1 {
+            if holder.silent == 1 && awake != Some(number) {
                 signal(&holder.wake);
             }
-            state.accepted.push(Accepted {
+            self.accepted.push(Accepted {
                 socket,
                 place,
                 number,
@@ -287,12 +297,10 @@ impl SharedPorts {
         } else if holder.ready.len() < GIVEN {
             holder.first = true;
             holder.ready.push(socket);
-            signal(&holder.wake);
+            if awake != Some(number) {
+                signal(&holder.wake);
+            }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -317,7 +325,8 @@ impl Lease {
         let mut state = self.ports.state();
         // The acceptor may not have had its turn on the processor yet.
         if !state.leases.of(self.place, self.number)?.first {
-            self.ports.accept(&mut state, self.place.port);
+            self.ports
+                .accept(&mut state, self.place.port, Some(self.number));
             self.ports.tell_acceptor(&state);
         }
         let holder = state.leases.of(self.place, self.number)?;

@@ -102,7 +102,7 @@ impl SharedPorts {
             }
             let mut state = self.state();
             for port in knocked {
-                if self.accept(&mut state, port).is_some() {
+                if self.accept(&mut state, port, None).is_some() {
                     paused = Some(Deadline::after(ACCEPT_PAUSE));
                 }
             }
