@@ -423,7 +423,8 @@ impl Server {
         }
     }
 
-    fn all_threads_sleep(&self) -> bool {
+    /// Whether every thread waits for something.
+    pub fn all_threads_sleep(&self) -> bool {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         tasks
             .map(|task| task.unwrap().path().join("stat"))
