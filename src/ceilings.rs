@@ -27,6 +27,16 @@ const FIXED_DESCRIPTORS: u64 = 18 + SWEEP_DESCRIPTORS;
 /// for each directory in it while it is looked up, for which there are four.
 const SESSION_DESCRIPTORS: u64 = 17;
 
+/// Bytes of stack of the thread that accepts on ports that sessions share.
+pub const ACCEPTOR_STACK: usize = 64 << 10;
+/// Connections on shared ports that nobody has in hand: accepted just now at most, kept at most, and given
+/// to one session at most.
+pub const ACCEPTED: usize = 64;
+/// See [`ACCEPTED`].
+pub const KEPT: usize = 192;
+/// See [`ACCEPTED`].
+pub const GIVEN: usize = 4;
+
 /// KiB of the program without sessions: its data, the configuration, the certificates (1024); and
 /// what a sweep remembers and reads.
 const FIXED_KIB: u64 = 1024 + SWEEP_KIB;
@@ -47,7 +57,8 @@ const GUARD_KIB: u64 = 4;
 /// The most that this process takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceilings {
-    /// Threads: the workers, the one that admits, and the one that sweeps.
+    /// Threads: the workers, the one that admits, the one that sweeps, and, where sessions share ports, the
+    /// one that accepts on those.
     pub threads: u64,
     /// Descriptors open at once.
     pub descriptors: u64,
@@ -58,6 +69,8 @@ pub struct Ceilings {
     pub transfer_kib: u64,
     /// KiB of address space, with an allocator that takes no arenas in advance.
     pub address_space_kib: u64,
+    /// Transfers that can start at the same moment from one address.
+    pub starts_per_address: u64,
 }
 
 /// Descriptors are too few, and the limit cannot be raised.
@@ -91,19 +104,36 @@ impl Ceilings {
             .len()
             .saturating_add(config.listen_implicit.len());
         let each = |share: u64| workers.saturating_mul(share);
+        let ports = u64::from(config.passive_ports.count());
+        let here = config
+            .sessions_per_address
+            .map_or(workers, |it| it.0.into());
+        let mut descriptors = FIXED_DESCRIPTORS
+            .saturating_add(listeners as u64)
+            .saturating_add(each(SESSION_DESCRIPTORS));
+        let mut threads = workers.saturating_add(2);
+        let mut others = SWEEPER_STACK;
+        if config.shared_ports().is_some() {
+            threads = threads.saturating_add(1);
+            others = others.saturating_add(ACCEPTOR_STACK);
+            descriptors = descriptors
+                .saturating_add(ports.saturating_mul(listeners as u64))
+                // And what wakes the thread.
+                .saturating_add((ACCEPTED + KEPT + 1) as u64)
+                .saturating_add(each(GIVEN as u64));
+        }
         let idle_kib = FIXED_KIB.saturating_add(each(WORKER_KIB + SESSION_KIB));
         let transfer_kib = idle_kib.saturating_add(each(TRANSFER_KIB));
         let stacks = each((STACK as u64 >> 10) + GUARD_KIB)
-            .saturating_add((SWEEPER_STACK as u64 >> 10) + GUARD_KIB);
+            .saturating_add((others as u64 >> 10).saturating_add(2 * GUARD_KIB));
         let heap = transfer_kib.saturating_sub(each(WORKER_KIB));
         Ceilings {
-            threads: workers.saturating_add(2),
-            descriptors: FIXED_DESCRIPTORS
-                .saturating_add(listeners as u64)
-                .saturating_add(each(SESSION_DESCRIPTORS)),
+            threads,
+            descriptors,
             idle_kib,
             transfer_kib,
             address_space_kib: PROGRAM_KIB.saturating_add(stacks).saturating_add(heap),
+            starts_per_address: ports.min(here).min(workers),
         }
     }
 
@@ -141,7 +171,8 @@ impl fmt::Display for Ceilings {
         writeln!(f, "descriptors: {}", self.descriptors)?;
         writeln!(f, "memory-idle-kib: {}", self.idle_kib)?;
         writeln!(f, "memory-transfer-kib: {}", self.transfer_kib)?;
-        write!(f, "address-space-kib: {}", self.address_space_kib)
+        writeln!(f, "address-space-kib: {}", self.address_space_kib)?;
+        write!(f, "starts-per-address: {}", self.starts_per_address)
     }
 }
 
@@ -172,5 +203,20 @@ mod tests {
         assert!(more(|it| it.address_space_kib));
         assert!(one.idle_kib < one.transfer_kib);
         assert!(one.transfer_kib < one.address_space_kib);
+    }
+
+    #[test]
+    fn shared_ports_have_a_thread_and_connections_of_their_own() {
+        let listen = "workers = 8\nlisten = [\"127.0.0.1:1\"]\nsessions-per-address = 6\n";
+        let own = ceilings(listen);
+        assert_eq!(own.starts_per_address, 6);
+        let as_many = ceilings(&format!("{listen}passive-ports = \"2000-2007\""));
+        assert_eq!(as_many, own);
+        let shared = ceilings(&format!("{listen}passive-ports = \"2000-2002\""));
+        assert_eq!(shared.starts_per_address, 3);
+        assert_eq!(shared.threads, own.threads + 1);
+        let more = 3 + 257 + 8 * 4;
+        assert_eq!(shared.descriptors, own.descriptors + more);
+        assert!(shared.address_space_kib > own.address_space_kib);
     }
 }

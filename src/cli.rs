@@ -18,6 +18,7 @@ use crate::config::value::LogTarget;
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::daemon::{self, Started, State};
+use crate::data::SharedPorts;
 use crate::limits::Limits;
 use crate::log::{Level, Log};
 use crate::pi::Service;
@@ -253,6 +254,8 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     let mut pid_file = prepare::pid_file(&settings.config)?;
     let listeners = server::bind(&settings.config)
         .map_err(|error| StartError::new(Exit::Unavailable, error))?;
+    let shared = server::bind_shared(&settings.config)
+        .map_err(|error| StartError::new(Exit::Unavailable, error))?;
     let (stopper, stop) = Stopper::new().map_err(os)?;
     prepare::relinquish(account.as_ref())?;
     prepare::warn_of_reload(&log, &settings.config, &file);
@@ -280,8 +283,14 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
         own,
         clock,
     };
+    let shared_ports = if shared.is_empty() {
+        None
+    } else {
+        Some(Arc::new(SharedPorts::new(shared).map_err(os)?))
+    };
     let service = Arc::new(Service {
         listening,
+        shared_ports,
         limits: Limits::new(settings.config.workers.0),
         hashing: Hashing::default(),
         digesting: Digesting::default(),

@@ -208,6 +208,12 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
+    /// The ports for data connections where there are fewer than sessions, which then share them.
+    pub fn shared_ports(&self) -> Option<PortRange> {
+        let few = self.passive_ports.count() < u32::from(self.workers.0);
+        few.then_some(self.passive_ports)
+    }
+
     /// Reads and checks a file and the users file it names. Its relative pathnames start at its
     /// own directory. What depends on the number of workers goes by `running`, where a server is
     /// there that has so many: theirs changes with a restart alone.

@@ -4,10 +4,12 @@ mod active;
 mod connection;
 mod passive;
 mod pending;
+mod shared;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -22,6 +24,8 @@ use active::Active;
 pub use connection::DataConnection;
 use passive::Passive;
 use pending::{Pending, Verdict};
+use shared::Lease;
+pub use shared::SharedPorts;
 
 /// Connections at once of which it is not known yet whose they are. One is the client's; the
 /// others are strangers' at its address. `ceilings` counts them.
@@ -52,7 +56,10 @@ pub struct DataEndpoint {
 
 #[derive(Debug)]
 enum Source {
+    /// A port of its own.
     Passive(Passive),
+    /// A port that others have at other times, or for other addresses.
+    Shared(Lease),
     Active(Active),
 }
 
@@ -101,6 +108,28 @@ impl DataEndpoint {
         Ok(DataEndpoint::new(source, address, binding))
     }
 
+    /// Waits for a port of those that all sessions share. `announced` as in [`open`](Self::open); the
+    /// wait ends early when the client ends its `control` connection or `stop` is ready.
+    ///
+    /// # Errors
+    /// When its turn does not come in time.
+    pub fn lease(
+        local: SocketAddr,
+        peer: IpAddr,
+        ports: &Arc<SharedPorts>,
+        announced: Option<Ipv4Addr>,
+        binding: Binding,
+        [control, stop]: [BorrowedFd<'_>; 2],
+    ) -> io::Result<DataEndpoint> {
+        let lease = ports.lease(peer, control, stop)?;
+        let mut address = local;
+        address.set_port(lease.port());
+        if let Some(announced) = announced {
+            address.set_ip(announced.into());
+        }
+        Ok(DataEndpoint::new(Source::Shared(lease), address, binding))
+    }
+
     /// Will connect from our address on the control connection to `target`, once, when
     /// [`begin`](Self::begin) is called.
     pub fn active(local: SocketAddr, target: SocketAddr, binding: Binding) -> DataEndpoint {
@@ -127,13 +156,23 @@ impl DataEndpoint {
     /// Whether another connection may come when one was refused: nobody else can be meant where
     /// the server connects.
     pub fn is_passive(&self) -> bool {
-        matches!(self.source, Source::Passive(_))
+        matches!(self.source, Source::Passive(_) | Source::Shared(_))
+    }
+
+    /// Whether its port is another session's by now, which waited for it, and nobody is here who may be
+    /// the client.
+    pub fn is_lost(&self) -> bool {
+        match &self.source {
+            Source::Shared(lease) => self.pending.is_empty() && lease.is_lost(),
+            Source::Passive(_) | Source::Active(_) => false,
+        }
     }
 
     /// Connections from other addresses that were turned away.
     pub fn strangers(&self) -> u32 {
         match &self.source {
             Source::Passive(passive) => passive.strangers,
+            Source::Shared(lease) => lease.strangers(),
             Source::Active(_) => 0,
         }
     }
@@ -150,11 +189,12 @@ impl DataEndpoint {
         }
         let source = match &self.source {
             // The others wait in the kernel until there is room.
-            Source::Passive(_) if self.is_full() => {
+            Source::Passive(_) | Source::Shared(_) if self.is_full() => {
                 let room = self.pending.iter().filter_map(Pending::safe_until);
                 (None, room.min())
             }
             Source::Passive(passive) => passive.interest(),
+            Source::Shared(lease) => (Some(lease.interest()), None),
             Source::Active(active) => (
                 active.interest().map(|socket| (socket, PollFlags::OUT)),
                 None,
@@ -181,13 +221,27 @@ impl DataEndpoint {
             pending.attend(to_client, ready);
         }
         // The source was the last, if it was asked at all.
-        if ready.take() && !self.is_full() {
-            let socket = match &mut self.source {
-                Source::Passive(passive) => passive.accept(),
-                Source::Active(active) => active.take(),
+        let mut ready = ready.take();
+        while !self.is_full() {
+            let Some(socket) = self.next_socket(ready) else {
+                return;
             };
-            if let Some(socket) = socket {
-                self.take_over(socket);
+            self.take_over(socket);
+            ready = false;
+        }
+    }
+
+    fn next_socket(&mut self, ready: bool) -> Option<TcpStream> {
+        match &mut self.source {
+            Source::Passive(passive) if ready => passive.accept(),
+            Source::Active(active) if ready => active.take(),
+            Source::Passive(_) | Source::Active(_) => None,
+            Source::Shared(lease) => {
+                if ready {
+                    lease.acknowledge();
+                }
+                // What there was no room for before wakes nobody again.
+                lease.take()
             }
         }
     }
@@ -224,7 +278,11 @@ impl DataEndpoint {
 
     /// Whether a connection from the client's address is there.
     pub fn is_connected(&self) -> bool {
-        !self.pending.is_empty()
+        let knocks = match &self.source {
+            Source::Shared(lease) => lease.is_knocked_at(),
+            Source::Passive(_) | Source::Active(_) => false,
+        };
+        knocks || !self.pending.is_empty()
     }
 
     /// Says how the data connection is to travel, as far as it is agreed.
@@ -233,6 +291,9 @@ impl DataEndpoint {
             // What has arrived was spoken to otherwise.
             self.pending.clear();
             self.protection = protection;
+            if let Source::Shared(lease) = &mut self.source {
+                lease.protect(matches!(protection, DataProtection::Clear(_)));
+            }
         }
     }
 
@@ -245,7 +306,7 @@ impl DataEndpoint {
             pending.limit(longest);
         }
         match &mut self.source {
-            Source::Passive(_) => {}
+            Source::Passive(_) | Source::Shared(_) => {}
             Source::Active(active) => active.begin(),
         }
     }

@@ -1,5 +1,6 @@
 //! ftpsd: the FTPS daemon for small Linux devices. ARCHITECTURE.md has the map.
 
+pub mod acceptor;
 pub mod auth;
 pub mod ceilings;
 pub mod cli;

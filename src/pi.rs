@@ -27,7 +27,7 @@ use crate::proto::session::{
 use crate::root::Root;
 use crate::settings::Settings;
 use crate::tls::{Binding, ClientCertificate, HandshakeFailure};
-use crate::transfer::{Dtp, Observed, Terms};
+use crate::transfer::{self, Dtp, Observed, Terms};
 use crate::wait::{self, Deadline, Ready};
 
 pub use service::{Connection, Port, Service};
@@ -306,6 +306,10 @@ impl ServerPi<'_> {
         }
         if let Some(endpoint) = &mut self.endpoint {
             endpoint.attend(ready);
+            if endpoint.is_lost() {
+                transfer::report_lost(&self.log, endpoint);
+                self.endpoint = None;
+            }
         }
         Ok(control)
     }
@@ -331,7 +335,16 @@ impl ServerPi<'_> {
                 let endpoint = self.endpoint_of(&work);
                 self.with_dtp(|dtp, pending| Ok(dtp.perform(work, endpoint, pending)))?
             }
-            Work::Unique(work) => work.named(random()),
+            Work::Unique(work) => {
+                let number = random();
+                if number.is_none() {
+                    self.log
+                        .event(Level::Error, "no-random-numbers")
+                        .field("error", "the system gives none for a name")
+                        .send();
+                }
+                work.named(number)
+            }
             Work::Hash(work) => self.with_dtp(|dtp, pending| Ok(dtp.hash(work, pending)))?,
             Work::Status(work) => self.with_dtp(|dtp, pending| {
                 let (session, reply) = dtp.status(work)?;
@@ -410,17 +423,23 @@ impl ServerPi<'_> {
     fn listen(&mut self, work: Listen) -> Step {
         // The old endpoint goes first: its port may be the only one.
         self.endpoint = None;
-        let opened = DataEndpoint::open(
-            self.control.local(),
-            self.control.peer().ip(),
-            self.settings.config.passive_ports,
-            // EPSV announces the port alone.
-            match work.how() {
-                Passive::Pasv => self.conditions.passive_address,
-                Passive::Epsv => None,
-            },
-            self.binding.clone(),
-        );
+        let (local, peer) = (self.control.local(), self.control.peer().ip());
+        // EPSV announces the port alone.
+        let announced = match work.how() {
+            Passive::Pasv => self.conditions.passive_address,
+            Passive::Epsv => None,
+        };
+        let binding = self.binding.clone();
+        let opened = match &self.service.shared_ports {
+            Some(ports) => {
+                let ends = [self.control.as_fd(), self.service.stop.draining()];
+                DataEndpoint::lease(local, peer, ports, announced, binding, ends)
+            }
+            None => {
+                let ports = self.settings.config.passive_ports;
+                DataEndpoint::open(local, peer, ports, announced, binding)
+            }
+        };
         let address = match opened {
             Ok(endpoint) => Some(self.endpoint.insert(endpoint).address()),
             Err(error) => {

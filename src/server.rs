@@ -1,7 +1,7 @@
 //! The main thread: listeners and signals, admission, and the end.
 
 use std::io::{self, ErrorKind, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
+use crate::acceptor;
 use crate::clock::Clock;
 use crate::config::fixed::Fixed;
 use crate::config::Config;
@@ -90,6 +91,41 @@ pub fn bind(config: &Config) -> Result<Vec<Listener>, BindError> {
         .collect()
 }
 
+/// Binds the ports for data connections that sessions share, at every address of the configuration.
+///
+/// # Errors
+/// The first that cannot be bound.
+pub fn bind_shared(config: &Config) -> Result<Vec<(TcpListener, u16)>, BindError> {
+    let Some(ports) = config.shared_ports() else {
+        return Ok(Vec::new());
+    };
+    let listen = config.listen.iter().chain(&config.listen_implicit);
+    let mut addresses: Vec<IpAddr> = listen.map(|address| address.0.ip()).collect();
+    let all = addresses.clone();
+    // The address for all of a family takes what the others would.
+    addresses.retain(|ip| {
+        let wider = |other: &IpAddr| other.is_unspecified() && other.is_ipv4() == ip.is_ipv4();
+        ip.is_unspecified() || !all.iter().any(wider)
+    });
+    addresses.sort_unstable();
+    addresses.dedup();
+    let mut listeners = Vec::new();
+    for port in ports.each() {
+        for &ip in &addresses {
+            let address = SocketAddr::new(ip, port);
+            let prepared = sockets::listen(address).and_then(|socket| {
+                sockets::prepare(&socket)?;
+                Ok(socket)
+            });
+            listeners.push((
+                prepared.map_err(|error| BindError { address, error })?,
+                port,
+            ));
+        }
+    }
+    Ok(listeners)
+}
+
 impl Listener {
     /// Where it listens.
     ///
@@ -134,6 +170,7 @@ pub fn run(
 ) -> io::Result<()> {
     let pool = Pool::start(&service)?;
     let sweeper = Sweeper::start(&service)?;
+    acceptor::start(&service)?;
     ready()?;
     let mut number: u32 = 0;
     let mut pause = Pause::default();

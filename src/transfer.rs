@@ -25,6 +25,7 @@ use crate::proto::session::{Finished, Transfer, TransferTask};
 use crate::root::{Origin, Reading, Root, Upload};
 use crate::signals::Stop;
 
+pub use arrival::report_lost;
 pub use inquiry::Digesting;
 
 use copy::Copy;

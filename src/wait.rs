@@ -28,6 +28,11 @@ impl Deadline {
         Deadline(Instant::now())
     }
 
+    /// That moment.
+    pub fn at(instant: Instant) -> Deadline {
+        Deadline(instant)
+    }
+
     /// The earlier of two.
     #[must_use]
     pub fn earlier(self, other: Deadline) -> Deadline {

@@ -30,7 +30,7 @@ const LAYERS: [&[&str]; 12] = [
     &["control", "data"],
     &["transfer"],
     &["pi"],
-    &["pool", "sweeper"],
+    &["pool", "sweeper", "acceptor"],
     &["server"],
     &["cli"],
     &["main", "lib"],

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
-use super::value::{Address, LogTarget, Workers};
+use super::value::{Address, LogTarget, PortRange, Workers};
 use super::Config;
 
 /// What those keys were at the start.
@@ -17,6 +17,8 @@ pub struct Fixed {
     pid_file: Option<PathBuf>,
     log: Option<LogTarget>,
     workers: Workers,
+    passive_ports: PortRange,
+    shared: bool,
 }
 
 impl Fixed {
@@ -30,6 +32,8 @@ impl Fixed {
             pid_file: config.pid_file.clone(),
             log: config.log.clone(),
             workers: config.workers,
+            passive_ports: config.passive_ports,
+            shared: config.shared_ports().is_some(),
         }
     }
 
@@ -51,6 +55,11 @@ impl Fixed {
             ("pid-file", self.pid_file != other.pid_file),
             ("log", self.log != other.log),
             ("workers", self.workers != other.workers),
+            // Those that sessions share are bound once.
+            (
+                "passive-ports",
+                (self.shared || other.shared) && self.passive_ports != other.passive_ports,
+            ),
         ]
         .into_iter()
         .filter_map(|(key, differs)| differs.then_some(key))
@@ -75,7 +84,7 @@ mod tests {
         let before = fixed(LISTEN);
         assert_eq!(before.differing(&fixed(LISTEN)), [""; 0]);
         // The same in another place, and what a reload takes over.
-        let moved = format!("ascii = false\nidle-timeout = \"1s\"\n{LISTEN}");
+        let moved = format!("ascii = false\npassive-ports = \"2000-2015\"\n{LISTEN}");
         assert_eq!(before.differing(&fixed(&moved)), [""; 0]);
         for (key, value) in [
             ("listen-implicit", "[\"127.0.0.1:0\"]"),
@@ -84,6 +93,8 @@ mod tests {
             ("pid-file", "\"/p\""),
             ("log", "\"stderr\""),
             ("workers", "17"),
+            ("passive-ports", "\"2000\""),
+            ("passive-ports", "\"2000-2014\""),
         ] {
             let other = fixed(&format!("{LISTEN}\n{key} = {value}"));
             assert_eq!(before.differing(&other), [key]);

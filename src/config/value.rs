@@ -91,6 +91,11 @@ impl PortRange {
         u32::from(self.last.saturating_sub(self.first)).saturating_add(1)
     }
 
+    /// Each of them.
+    pub fn each(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+
     fn parse(text: &str) -> Option<PortRange> {
         let (first, last) = text.split_once('-').unwrap_or((text, text));
         let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::auth::Hashing;
 use crate::counters::Counters;
+use crate::data::SharedPorts;
 use crate::limits::{Limits, Slot};
 use crate::log::{Level, Log};
 use crate::proto::hostport;
@@ -17,6 +18,8 @@ use crate::transfer::Digesting;
 pub struct Service {
     /// The ports that control connections come in by, whatever SIGHUP brings.
     pub listening: Vec<u16>,
+    /// The ports for data connections where there are fewer than sessions, whatever SIGHUP brings.
+    pub shared_ports: Option<Arc<SharedPorts>>,
     /// What SIGHUP exchanges.
     pub settings: RwLock<Arc<Settings>>,
     /// How many sessions there may be, and who has to wait.

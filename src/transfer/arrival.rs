@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::counters::Totals;
 use crate::data::{DataConnection, DataEndpoint, Refused};
-use crate::log::Level;
+use crate::log::{Level, Log};
 use crate::proto::outcome::{TransferError, Unbound};
 use crate::proto::reply::Reply;
 use crate::wait::{Deadline, Ready};
@@ -88,6 +88,10 @@ fn await_ours(
             count(&mut terms.counters.totals(), &data);
             return Ok(data);
         }
+        if endpoint.is_lost() {
+            report_lost(terms.log, &endpoint);
+            return Err(outcome);
+        }
         if any {
             if !endpoint.is_passive() {
                 return Err(outcome);
@@ -107,6 +111,13 @@ fn await_ours(
         let until = soon.map_or(over, |soon| over.earlier(soon));
         ready = hearing.wait(&interests, until)?;
     }
+}
+
+/// Logs that another session has the port now, which waited for it while nobody came to this one's.
+pub fn report_lost(log: &Log, endpoint: &DataEndpoint) {
+    log.event(Level::Notice, "passive-port-lost")
+        .field("port", endpoint.address().port())
+        .send();
 }
 
 fn count(totals: &mut Totals, data: &DataConnection) {

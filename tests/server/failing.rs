@@ -378,6 +378,20 @@ fn what_cannot_be_looked_at_is_logged() {
     client.expect("SIZE x", 213);
 }
 
+/// A name that cannot be made up is logged too.
+#[test]
+fn a_unique_name_without_random_numbers_is_logged() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut failing = Failing::start();
+    // The first is for the port.
+    let (outcome, threads) = failing.perform(Deed::Unique, Some("getrandom:error=EAGAIN:when=2"));
+    assert!(threads.iter().flatten().any(|call| call.is_injected()));
+    assert_eq!(outcome.code, Some(451));
+    failing
+        .server
+        .wait_for_log(&["no-random-numbers session=", " error="]);
+}
+
 /// A listing without an entry of which nothing is known does not pass for whole, but has all others.
 #[test]
 fn a_listing_says_when_an_entry_cannot_be_read() {

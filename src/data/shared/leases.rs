@@ -1,0 +1,287 @@
+//! Who may use which of the shared ports: one session at a time for each port and client address,
+//! and the queue of those who wait.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long a lease lasts for which nobody came, once another session waits for the port. A client far
+/// away needs two round trips from the reply to PASV to its connection.
+const UNUSED: Duration = Duration::from_secs(2);
+/// How long one lasts then whose holder looks at a connection: a handshake's five seconds more.
+const LOOKED_AT: Duration = Duration::from_secs(7);
+
+/// What a lease is known by; none is used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Number(u64);
+
+/// A port of all for one client address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Place {
+    pub(super) peer: IpAddr,
+    pub(super) port: u16,
+}
+
+/// Who has a place, with what belongs to that, and who waits.
+#[derive(Debug)]
+pub(super) struct Leases<H> {
+    ports: Vec<u16>,
+    held: HashMap<Place, Held<H>>,
+    queues: HashMap<IpAddr, VecDeque<Waiting<H>>>,
+    last: u64,
+}
+
+#[derive(Debug)]
+struct Waiting<H> {
+    number: Number,
+    since: Instant,
+    holder: H,
+}
+
+#[derive(Debug)]
+struct Held<H> {
+    number: Number,
+    since: Instant,
+    /// Its holder has had a connection in hand.
+    used: bool,
+    holder: H,
+}
+
+impl<H> Leases<H> {
+    pub(super) fn new(ports: Vec<u16>) -> Leases<H> {
+        Leases {
+            ports,
+            held: HashMap::new(),
+            queues: HashMap::new(),
+            last: 0,
+        }
+    }
+
+    /// Asks for any port: at once where one is free and nobody from that address waits, else in its turn.
+    pub(super) fn ask(&mut self, peer: IpAddr, holder: H, now: Instant) -> Number {
+        let number = self.number();
+        let queue = self.queues.entry(peer).or_default();
+        queue.push_back(Waiting {
+            number,
+            since: now,
+            holder,
+        });
+        self.pass_on(peer, now);
+        number
+    }
+
+    fn number(&mut self) -> Number {
+        self.last = self.last.wrapping_add(1);
+        Number(self.last)
+    }
+
+    /// The port that was given.
+    pub(super) fn port(&self, peer: IpAddr, number: Number) -> Option<u16> {
+        let mut ports = self.ports.iter().copied();
+        ports.find(|&port| {
+            let held = self.held.get(&Place { peer, port });
+            held.is_some_and(|held| held.number == number)
+        })
+    }
+
+    /// Who has a place now, and what belongs to that.
+    pub(super) fn holder(&mut self, place: Place) -> Option<(Number, &mut H)> {
+        let held = self.held.get_mut(&place)?;
+        Some((held.number, &mut held.holder))
+    }
+
+    /// The same where it is still that lease.
+    pub(super) fn of(&mut self, place: Place, number: Number) -> Option<&mut H> {
+        self.holder(place)
+            .filter(|(current, _)| *current == number)
+            .map(|(_, holder)| holder)
+    }
+
+    /// Notes that the holder has a connection in hand.
+    pub(super) fn used(&mut self, place: Place) {
+        if let Some(held) = self.held.get_mut(&place) {
+            held.used = true;
+        }
+    }
+
+    /// Goes on under another number, so that what was meant for the old one finds nobody.
+    pub(super) fn renew(&mut self, place: Place, number: Number) -> Number {
+        let other = self.number();
+        if let Some(held) = self.held.get_mut(&place) {
+            if held.number == number {
+                held.number = other;
+                return other;
+            }
+        }
+        number
+    }
+
+    /// Whether anybody from this address waits.
+    pub(super) fn is_wanted(&self, peer: IpAddr) -> bool {
+        self.queues.contains_key(&peer)
+    }
+
+    /// Whether this one is the next from its address.
+    pub(super) fn is_next(&self, peer: IpAddr, number: Number) -> bool {
+        self.next(peer).is_some_and(|next| next.number == number)
+    }
+
+    fn next(&self, peer: IpAddr) -> Option<&Waiting<H>> {
+        self.queues.get(&peer)?.front()
+    }
+
+    /// What belongs to the next from this address.
+    pub(super) fn next_holder(&self, peer: IpAddr) -> Option<&H> {
+        Some(&self.next(peer)?.holder)
+    }
+
+    /// Ends a lease, or the wait for one, and gives the port to whoever is next.
+    pub(super) fn end(&mut self, peer: IpAddr, number: Number, now: Instant) -> Option<H> {
+        let found = match self.port(peer, number) {
+            Some(port) => self.held.remove(&Place { peer, port }).map(|it| it.holder),
+            None => self.leave(peer, number),
+        };
+        self.pass_on(peer, now);
+        found
+    }
+
+    fn leave(&mut self, peer: IpAddr, number: Number) -> Option<H> {
+        let queue = self.queues.get_mut(&peer)?;
+        let index = queue.iter().position(|it| it.number == number)?;
+        let Waiting { holder, .. } = queue.remove(index)?;
+        if queue.is_empty() {
+            self.queues.remove(&peer);
+        }
+        Some(holder)
+    }
+
+    /// Gives what is free to those who wait, in their order.
+    fn pass_on(&mut self, peer: IpAddr, now: Instant) {
+        while let Some(port) = self.free(peer) {
+            let Some(queue) = self.queues.get_mut(&peer) else {
+                return;
+            };
+            if let Some(Waiting { number, holder, .. }) = queue.pop_front() {
+                let held = Held {
+                    number,
+                    since: now,
+                    used: false,
+                    holder,
+                };
+                self.held.insert(Place { peer, port }, held);
+            }
+            if queue.is_empty() {
+                self.queues.remove(&peer);
+            }
+        }
+    }
+
+    fn free(&self, peer: IpAddr) -> Option<u16> {
+        let mut ports = self.ports.iter().copied();
+        ports.find(|&port| !self.held.contains_key(&Place { peer, port }))
+    }
+
+    /// The lease from this address that ends first for whoever is next, and when.
+    pub(super) fn first_to_end(&self, peer: IpAddr) -> Option<(Number, Place, Instant)> {
+        let wanted = self.next(peer)?.since;
+        let held = self.held.iter().filter(|(place, _)| place.peer == peer);
+        held.filter_map(|(place, held)| {
+            let lasts = if held.used { LOOKED_AT } else { UNUSED };
+            let begin = held.since.max(wanted);
+            Some((held.number, *place, begin.checked_add(lasts)?))
+        })
+        .min_by_key(|(_, _, end)| *end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANNA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const BERT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn leases(ports: &[u16]) -> (Leases<&'static str>, Instant) {
+        (Leases::new(ports.to_vec()), Instant::now())
+    }
+
+    #[test]
+    fn a_port_is_one_session_s_from_each_address() {
+        let (mut leases, now) = leases(&[1, 2]);
+        let first = leases.ask(ANNA, "first", now);
+        let second = leases.ask(ANNA, "second", now);
+        let third = leases.ask(ANNA, "third", now);
+        let other = leases.ask(BERT, "other", now);
+        assert_eq!(leases.port(ANNA, first), Some(1));
+        assert_eq!(leases.port(ANNA, second), Some(2));
+        assert_eq!(leases.port(ANNA, third), None);
+        assert_eq!(leases.port(BERT, other), Some(1));
+        assert_eq!(leases.port(BERT, first), None);
+        let place = Place {
+            peer: ANNA,
+            port: 1,
+        };
+        assert_eq!(leases.holder(place), Some((first, &mut "first")));
+        assert_eq!(leases.of(place, second), None);
+        assert_eq!(leases.end(ANNA, first, now), Some("first"));
+        assert_eq!(leases.holder(place), Some((third, &mut "third")));
+        assert_eq!(leases.end(ANNA, first, now), None);
+        assert_eq!(leases.port(ANNA, third), Some(1));
+    }
+
+    #[test]
+    fn who_waits_is_served_in_order_and_may_leave() {
+        let (mut leases, now) = leases(&[1]);
+        let numbers: Vec<Number> = (0..5).map(|_| leases.ask(ANNA, "", now)).collect();
+        assert!(leases.is_wanted(ANNA) && !leases.is_wanted(BERT));
+        assert!(leases.is_next(ANNA, numbers[1]) && !leases.is_next(ANNA, numbers[2]));
+        leases.end(ANNA, numbers[1], now);
+        leases.end(ANNA, numbers[3], now);
+        for (ended, next) in [(0, 2), (2, 4)] {
+            assert_eq!(leases.port(ANNA, numbers[next]), None);
+            leases.end(ANNA, numbers[ended], now);
+            assert_eq!(leases.port(ANNA, numbers[next]), Some(1));
+        }
+        assert!(!leases.is_wanted(ANNA));
+        leases.end(ANNA, numbers[4], now);
+        assert!(leases.held.is_empty() && leases.queues.is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_lease_depends_on_its_use_and_on_who_waits() {
+        let (mut leases, now) = leases(&[1, 2]);
+        let place = |port| Place { peer: ANNA, port };
+        let second = |number| now + Duration::from_secs(number);
+        let first = leases.ask(ANNA, "", now);
+        let other = leases.ask(ANNA, "", second(60));
+        assert_eq!(leases.first_to_end(ANNA), None);
+        leases.ask(ANNA, "", second(100));
+        leases.used(place(2));
+        let end = leases.first_to_end(ANNA);
+        assert_eq!(end, Some((first, place(1), second(100) + UNUSED)));
+        leases.ask(ANNA, "", second(101));
+        leases.end(ANNA, first, second(102));
+        let end = leases.first_to_end(ANNA);
+        assert_eq!(end.map(|(_, place, _)| place.port), Some(1));
+        assert_eq!(end.map(|(_, _, end)| end), Some(second(102) + UNUSED));
+        leases.used(place(1));
+        let end = leases.first_to_end(ANNA);
+        assert_eq!(end, Some((other, place(2), second(101) + LOOKED_AT)));
+    }
+
+    #[test]
+    fn a_renewed_lease_is_not_found_by_its_old_number() {
+        let (mut leases, now) = leases(&[1]);
+        let old = leases.ask(ANNA, "", now);
+        let place = Place {
+            peer: ANNA,
+            port: 1,
+        };
+        let new = leases.renew(place, old);
+        assert_eq!(leases.of(place, old), None);
+        assert_eq!(leases.of(place, new), Some(&mut ""));
+        assert_eq!(leases.renew(place, old), old);
+        leases.end(ANNA, new, now);
+        assert!(leases.held.is_empty());
+    }
+}
