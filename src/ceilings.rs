@@ -112,10 +112,10 @@ impl Ceilings {
             .saturating_add(listeners as u64)
             .saturating_add(each(SESSION_DESCRIPTORS));
         let mut threads = workers.saturating_add(2);
-        let mut others = SWEEPER_STACK;
+        let mut others = (SWEEPER_STACK as u64 >> 10) + GUARD_KIB;
         if config.shared_ports().is_some() {
             threads = threads.saturating_add(1);
-            others = others.saturating_add(ACCEPTOR_STACK);
+            others = others.saturating_add((ACCEPTOR_STACK as u64 >> 10) + GUARD_KIB);
             descriptors = descriptors
                 .saturating_add(ports.saturating_mul(listeners as u64))
                 // And what wakes the thread.
@@ -124,8 +124,7 @@ impl Ceilings {
         }
         let idle_kib = FIXED_KIB.saturating_add(each(WORKER_KIB + SESSION_KIB));
         let transfer_kib = idle_kib.saturating_add(each(TRANSFER_KIB));
-        let stacks = each((STACK as u64 >> 10) + GUARD_KIB)
-            .saturating_add((others as u64 >> 10).saturating_add(2 * GUARD_KIB));
+        let stacks = each((STACK as u64 >> 10) + GUARD_KIB).saturating_add(others);
         let heap = transfer_kib.saturating_sub(each(WORKER_KIB));
         Ceilings {
             threads,
