@@ -423,8 +423,16 @@ impl Server {
         }
     }
 
-    /// Whether every thread waits for something.
-    pub fn all_threads_sleep(&self) -> bool {
+    /// Waits until every thread waits for something.
+    pub fn wait_until_all_sleep(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.all_threads_sleep() {
+            assert!(Instant::now() < deadline, "the server does not rest");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn all_threads_sleep(&self) -> bool {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         tasks
             .map(|task| task.unwrap().path().join("stat"))

@@ -73,11 +73,12 @@ fn at(last: u8) -> IpAddr {
     Ipv4Addr::new(127, 0, 0, last).into()
 }
 
-/// What the server has without a session, all of its threads having been there.
+/// What the server has without a session, all of its threads being there.
 fn idle(server: &Server) -> Usage {
-    let before = server.usage();
     Client::clear(server).expect("QUIT", 221);
-    server.wait_until_idle(&before)
+    server.wait_for_count("reason=quit", 1);
+    server.wait_until_all_sleep();
+    server.usage()
 }
 
 /// EPSV, the connection, the command with its mark, and the handshake before or after it.

@@ -91,7 +91,7 @@ fn it_is_told_how_many_transfers_can_start_at_once() {
 #[test]
 fn other_ports_need_a_restart_where_they_are_shared() {
     let needs = "warning: needs-restart key=passive-ports\n";
-    let first = free_ports(2);
+    let first = free_ports(3);
     let shared = Server::start(&format!("passive-ports = \"{first}\""));
     let own = Server::start("");
     reload(&shared);
@@ -110,7 +110,7 @@ fn other_ports_need_a_restart_where_they_are_shared() {
     let port = session(&own, Version::V13, None).passive().port();
     assert!((21_000..21_100).contains(&port), "{port}");
     edit(&own, |text| {
-        text.replace("21000-21099", &format!("{first}"))
+        text.replace("21000-21099", &format!("{}", first + 2))
     });
     reload(&own);
     own.wait_for_count(needs, 1);
