@@ -36,8 +36,12 @@ class Session:
     the command, a usual one after the mark."""
 
     def __init__(self, server, source, version=None, early=False):
-        self.server, self.source, self.early = server, source, early
+        self.server, self.source, self.version, self.early = server, source, version, early
         self.control = honest.secured(server, source, version=version, logged_in=True)
+
+    def again(self):
+        """Another one like it."""
+        return Session(self.server, self.source, self.version, self.early)
 
     def begin(self, command):
         port = honest.passive(self.control)
@@ -86,15 +90,16 @@ class Session:
 
 def session(server, client, number, transfers, start):
     """One session's transfers, up and down in turns."""
-    failures, right, wrong = [], 0, 0
-    mine = None
+    failures, right, wrong, mine = [], 0, 0, None
     try:
         mine = Session(server, client.source, VERSIONS[client.version], client.early)
     except (OSError, EOFError, AssertionError) as error:
-        failures = [f"no login: {error!r}"] * transfers
+        failures.append(f"no login: {error!r}")
     start.wait()
-    for turn in range(transfers if mine else 0):
+    for turn in range(transfers):
         try:
+            # One that failed may have replies to come.
+            mine = mine or Session(server, client.source, VERSIONS[client.version], client.early)
             if turn % 2:
                 mine.retrieve(f"down{number}-{turn}", content(number, turn))
             else:
@@ -105,6 +110,9 @@ def session(server, client, number, transfers, start):
             failures.append(f"another file came for {error}")
         except (OSError, EOFError, AssertionError) as error:
             failures.append(f"{client}: {error!r}")
+            if mine:
+                mine.control.close()
+                mine = None
     if mine:
         mine.close()
     return Outcome(right, failures, wrong)

@@ -82,13 +82,15 @@ def passersby(server, port, kind, most):
 
 
 def times(owners, count, more=lambda: False):
-    """Milliseconds of transfers one after the other, at least so many, and what failed."""
+    """Milliseconds of transfers one after the other, at least so many, and what failed. Whoever failed
+    logs in anew."""
     took, failures = [], []
     data = b"x" * 4096
     for number in itertools.count():
         if number >= count and not more():
             return took, failures
-        owner = owners[number % len(owners)]
+        turn = number % len(owners)
+        owner = owners[turn]
         begun = time.monotonic()
         try:
             if number % 3 == 2:
@@ -97,6 +99,9 @@ def times(owners, count, more=lambda: False):
                 owner.retrieve("small", data)
         except Exception as error:  # whatever it is, the owner was not served
             failures.append(repr(error))
+            # What it was told comes to nobody.
+            owner.control.close()
+            owners[turn] = owner.again()
         took.append((time.monotonic() - begun) * 1000)
 
 
