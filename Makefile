@@ -5,7 +5,7 @@ DEMO  ?= target/demo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-arm check fmt clippy doc clean tools
+.PHONY: help build run test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -102,6 +102,10 @@ bench: build ## measure beside the limits of TLS, and beside peers with FTPSD_PE
 	@cross/build x86_64-unknown-linux-musl || echo "no static build: memory is that of the other" >&2
 	@tests/bench/run $(BUILT)/release/ftpsd $(BUILT)/release/examples/bench \
 	    $(BUILT)/cross/x86_64-unknown-linux-musl/release/ftpsd
+
+bench-ports: build ## measure small files through one data port, four, and a port each, into BENCHMARKS.md
+	@$(CARGO) build --release --quiet --locked --example bench
+	@tests/bench/ports $(BUILT)/release/ftpsd $(BUILT)/release/examples/bench
 
 bench-arm: ## count the instructions of transfers on emulated ARM, beside pure-ftpd's, into BENCHMARKS.md
 	@for target in armv7-unknown-linux-musleabihf armv5te-unknown-linux-musleabi; do \

@@ -57,6 +57,9 @@ struct Holder {
     wake: Arc<OwnedFd>,
     /// Its data goes in clear text, so no ClientHello is awaited.
     clear: bool,
+    /// It was given the first connection, which is the client's nearly always: at once, for the way over
+    /// the acceptor's keeping takes longer.
+    first: bool,
     /// Connections of which the ClientHello is not there.
     silent: usize,
     /// Those that it can take.
@@ -122,6 +125,7 @@ impl SharedPorts {
         let holder = Holder {
             wake: Arc::clone(&wake),
             clear: false,
+            first: false,
             silent: 0,
             ready: VecDeque::new(),
             held_back: false,
@@ -218,8 +222,10 @@ impl SharedPorts {
             return;
         };
         signal(&ended.wake);
-        if ended.silent > 0 || !state.accepted.is_empty() {
+        if ended.silent > 0 {
             signal(&self.changed);
+        } else {
+            self.tell_acceptor(state);
         }
         if let Some((_, holder)) = state.leases.holder(place) {
             signal(&holder.wake);
@@ -252,12 +258,19 @@ impl SharedPorts {
         None
     }
 
+    /// Wakes the acceptor where there is something to keep.
+    fn tell_acceptor(&self, state: &State) {
+        if !state.accepted.is_empty() {
+            signal(&self.changed);
+        }
+    }
+
     fn assign(&self, state: &mut State, socket: TcpStream, place: Place) {
         let Some((number, holder)) = state.leases.holder(place) else {
             state.strangers = state.strangers.saturating_add(1);
             return;
         };
-        if !holder.clear {
+        if holder.first && !holder.clear {
             holder.silent = holder.silent.saturating_add(1);
             if holder.silent == 1 {
                 signal(&holder.wake);
@@ -268,6 +281,7 @@ impl SharedPorts {
                 number,
             });
         } else if holder.ready.len() < GIVEN {
+            holder.first = true;
             holder.ready.push_back(socket);
             signal(&holder.wake);
         }
@@ -294,9 +308,14 @@ impl Lease {
         clear(&self.wake);
     }
 
-    /// A connection whose ClientHello is there, or any in clear text.
+    /// The first connection, or another whose ClientHello is there, or any in clear text.
     pub(super) fn take(&self) -> Option<TcpStream> {
         let mut state = self.ports.state();
+        // The acceptor may not have had its turn on the processor yet.
+        if !state.leases.of(self.place, self.number)?.first {
+            self.ports.accept(&mut state, self.place.port);
+            self.ports.tell_acceptor(&state);
+        }
         let holder = state.leases.of(self.place, self.number)?;
         let socket = holder.ready.pop_front()?;
         let held_back = std::mem::take(&mut holder.held_back);
@@ -326,6 +345,7 @@ impl Lease {
         self.number = state.leases.renew(self.place, self.number);
         if let Some(holder) = state.leases.of(self.place, self.number) {
             holder.clear = in_clear_text;
+            holder.first = false;
             holder.ready.clear();
             holder.silent = 0;
             signal(&self.ports.changed);

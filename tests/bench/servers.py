@@ -59,8 +59,9 @@ class Server:
 class Ours(Server):
     """ftpsd itself."""
 
-    def __init__(self, name, home, binary, work, account, workers):
+    def __init__(self, name, home, binary, work, account, workers, ports="40000-40999"):
         super().__init__(name, home)
+        self.ports = ports
         self.binary, self.work, self.account, self.workers = binary, work, account, workers
 
     def start(self):
@@ -77,7 +78,7 @@ sessions-per-address = {self.workers}
 sessions-before-login = {self.workers}
 idle-timeout = "1h"
 stall-timeout = "1h"
-passive-ports = "40000-40999"
+passive-ports = "{self.ports}"
 durable = false
 [[certificate]]
 chain = "{self.work}/cert.pem"
