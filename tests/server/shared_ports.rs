@@ -5,8 +5,8 @@ mod start;
 mod strangers;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Barrier;
 
@@ -111,6 +111,14 @@ fn download_at(client: &mut Client, address: SocketAddr) {
     assert_eq!(data.read_to_end(), (b"content".to_vec(), End::CloseNotify));
     data.close();
     client.expect_reply(226);
+}
+
+/// Waits until the server closes a connection on which it sends nothing.
+fn is_closed(mut socket: &TcpStream) -> bool {
+    match socket.read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
 }
 
 /// What is in the file of a session's transfer: no two are the same.
