@@ -25,7 +25,7 @@ pub use connection::DataConnection;
 use passive::Passive;
 use pending::{Pending, Verdict};
 use shared::Lease;
-pub use shared::SharedPorts;
+pub use shared::{Asker, SharedPorts};
 
 /// Connections at once of which it is not known yet whose they are. One is the client's; the
 /// others are strangers' at its address. `ceilings` counts them.
@@ -109,19 +109,19 @@ impl DataEndpoint {
     }
 
     /// Waits for a port of those that all sessions share. `announced` as in [`open`](Self::open); the
-    /// wait ends early when the client ends its `control` connection or `stop` is ready.
+    /// wait ends early when the client ends its control connection or the server stops, which are `ends`.
     ///
     /// # Errors
     /// When its turn does not come in time.
     pub fn lease(
         local: SocketAddr,
-        peer: IpAddr,
+        asker: Asker,
         ports: &Arc<SharedPorts>,
         announced: Option<Ipv4Addr>,
         binding: Binding,
-        [control, stop]: [BorrowedFd<'_>; 2],
+        ends: [BorrowedFd<'_>; 2],
     ) -> io::Result<DataEndpoint> {
-        let lease = ports.lease(peer, control, stop)?;
+        let lease = ports.lease(asker, ends)?;
         let mut address = local;
         address.set_port(lease.port());
         if let Some(announced) = announced {

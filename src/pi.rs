@@ -14,9 +14,9 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::config::network::{Conditions, Demand};
-use crate::config::Config;
+use crate::config::{Config, DataSession};
 use crate::control::ControlConnection;
-use crate::data::{self, DataEndpoint};
+use crate::data::{self, Asker, DataEndpoint};
 use crate::limits::Slot;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
@@ -107,6 +107,7 @@ fn begin(connection: Box<Connection>, service: &Service) -> Option<Box<ServerPi<
         }
     };
     Some(Box::new(ServerPi {
+        number,
         policy: policy(&settings.config, &service.listening, &control),
         plain: PlainFrom::admit(control.peer().ip(), &settings.config.plain_from),
         control,
@@ -142,6 +143,8 @@ fn policy(config: &Config, listening: &[u16], control: &ControlConnection) -> Po
 }
 
 struct ServerPi<'a> {
+    /// Its number in the log.
+    number: u32,
     control: ControlConnection,
     slot: Slot,
     service: &'a Service,
@@ -433,7 +436,13 @@ impl ServerPi<'_> {
         let opened = match &self.service.shared_ports {
             Some(ports) => {
                 let ends = [self.control.as_fd(), self.service.stop.draining()];
-                DataEndpoint::lease(local, peer, ports, announced, binding, ends)
+                let required = self.demand.data_session == DataSession::Required;
+                let asker = Asker {
+                    peer,
+                    session: self.number,
+                    knows_its_client: required && self.control.protection().is_some(),
+                };
+                DataEndpoint::lease(local, asker, ports, announced, binding, ends)
             }
             None => {
                 let ports = self.settings.config.passive_ports;

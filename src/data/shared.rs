@@ -21,6 +21,7 @@ use crate::proto::hostport;
 use crate::sockets;
 use crate::wait::{self, Deadline};
 
+pub use leases::Asker;
 use leases::{Leases, Number, Place};
 
 /// How long a session waits for a port at most: some clients give up a transfer after this.
@@ -110,17 +111,17 @@ impl SharedPorts {
         })
     }
 
-    /// A port for a client at `peer`, once it is this session's turn. The wait ends early when the client
-    /// ends the control connection or `stop` is ready.
+    /// A port, once it is this session's turn. The wait ends early with the control connection or the
+    /// server, which are `ends`.
     ///
     /// # Errors
     /// `TimedOut` when it was not its turn in time; what the system reports.
     pub(super) fn lease(
         self: &Arc<SharedPorts>,
-        peer: IpAddr,
-        control: BorrowedFd<'_>,
-        stop: BorrowedFd<'_>,
+        asker: Asker,
+        ends: [BorrowedFd<'_>; 2],
     ) -> io::Result<Lease> {
+        let peer = asker.peer;
         let wake = Arc::new(event()?);
         let holder = Holder {
             wake: Arc::clone(&wake),
@@ -130,8 +131,8 @@ impl SharedPorts {
             ready: VecDeque::new(),
             held_back: false,
         };
-        let number = self.state().leases.ask(peer, holder, Instant::now());
-        let place = match self.await_turn(peer, number, &wake, [control, stop]) {
+        let number = self.state().leases.ask(asker, holder, Instant::now());
+        let place = match self.await_turn(peer, number, &wake, ends) {
             Ok(place) => place,
             Err(error) => {
                 self.end(peer, number);
@@ -167,6 +168,10 @@ impl SharedPorts {
                         if end <= Instant::now() {
                             self.pass_on(&mut state, place, overdue);
                         }
+                    }
+                    if let Some(certain) = state.leases.first_certain(peer) {
+                        until = until.earlier(Deadline::at(certain));
+                        state.leases.pass_on(peer, Instant::now());
                     }
                 }
                 if let Some(port) = state.leases.port(peer, number) {
@@ -266,7 +271,7 @@ impl SharedPorts {
     }
 
     fn assign(&self, state: &mut State, socket: TcpStream, place: Place) {
-        let Some((number, holder)) = state.leases.holder(place) else {
+        let Some((number, holder)) = state.leases.reached(place) else {
             state.strangers = state.strangers.saturating_add(1);
             return;
         };
@@ -349,6 +354,10 @@ impl Lease {
             holder.ready.clear();
             holder.silent = 0;
             signal(&self.ports.changed);
+        }
+        // Nothing but the port tells then whose a connection is.
+        if in_clear_text && state.leases.is_doubtful(self.place, Instant::now()) {
+            self.ports.pass_on(&mut state, self.place, self.number);
         }
     }
 

@@ -19,6 +19,24 @@ use crate::tls::{client_config, connect, End, TlsClient, Version, VERSIONS};
 /// host those of `passive-ports` are refused.
 pub const ACTIVE: &str = "active-mode = true\npassive-ports = \"21000-21999\"\n";
 
+/// A configuration without a passive port to be had, where sessions share none, and what holds them.
+pub fn no_passive_port(address: &str) -> (Vec<TcpListener>, String) {
+    const WORKERS: u16 = 4;
+    for _ in 0..1_000 {
+        let first = TcpListener::bind((address, 0)).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let Some(last) = port.checked_add(WORKERS - 1) else {
+            continue;
+        };
+        let others = (port + 1..=last).map(|port| TcpListener::bind((address, port)));
+        if let Ok(others) = others.collect::<Result<Vec<_>, _>>() {
+            let top = format!("workers = {WORKERS}\npassive-ports = \"{port}-{last}\"\n");
+            return (others.into_iter().chain([first]).collect(), top);
+        }
+    }
+    panic!("no {WORKERS} free ports one after the other");
+}
+
 const HERE: (Port, Family) = (Port::Explicit, Family::V4);
 
 /// How a client names its port.
@@ -208,9 +226,8 @@ fn curl_in_active_mode() {
 /// lftp turns to passive mode by itself when active mode fails, so there is no passive port here.
 #[test]
 fn lftp_in_active_mode() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let server = Server::start(&format!("active-mode = true\npassive-ports = \"{port}\""));
+    let (_taken, top) = no_passive_port("127.0.0.1");
+    let server = Server::start(&format!("active-mode = true\n{top}"));
     let bytes = content(42, 200_000);
     let home = server.scratch();
     for version in VERSIONS {

@@ -16,9 +16,9 @@ fn ceilings(server: &Server) -> impl Fn(&str) -> u64 {
     let config = server.certificate().with_file_name("ftpsd.toml");
     let text = run(ftpsd().args(["-t", "-f"]).arg(config)).succeeded();
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 7, "{text}");
-    assert!(lines[5].starts_with("certificate: SHA-256 "), "{text}");
-    assert_eq!(lines[6], "The configuration is good.");
+    assert_eq!(lines.len(), 8, "{text}");
+    assert!(lines[6].starts_with("certificate: SHA-256 "), "{text}");
+    assert_eq!(lines[7], "The configuration is good.");
     move |name| {
         let value = text.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use crate::active::no_passive_port;
 use crate::active::{accept, listen, ACTIVE};
 use crate::client::Client;
 use crate::harness::{
@@ -245,9 +246,8 @@ fn a_root_that_is_not_there() {
 
 #[test]
 fn no_passive_port_is_free() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let server = Server::start(&format!("passive-ports = \"{port}\""));
+    let (taken, top) = no_passive_port("127.0.0.1");
+    let server = Server::start(&top);
     fs::write(server.file("file"), b"content").unwrap();
     let mut client = Client::ready(&server, Version::V13);
     client.expect("EPSV", 425);

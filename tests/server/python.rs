@@ -1,8 +1,8 @@
 //! What Python's ftplib does.
 
 use std::fs;
-use std::net::TcpListener;
 
+use crate::active::no_passive_port;
 use crate::harness::{Family, Port, Server, WAYS_IN};
 use crate::programs::{python, Finished};
 use crate::tls::{Version, VERSIONS};
@@ -57,10 +57,9 @@ fn twenty_transfers_in_one_session() {
 #[test]
 fn active_mode_on_every_way_in() {
     // With no passive port to be had.
-    let taken = ["127.0.0.1:0", "[::1]:0"].map(|address| TcpListener::bind(address).unwrap());
-    let [port, other] = taken.each_ref().map(|it| it.local_addr().unwrap().port());
-    let server = Server::start(&format!("active-mode = true\npassive-ports = \"{port}\""));
-    let other = Server::start(&format!("active-mode = true\npassive-ports = \"{other}\""));
+    let [(_taken, top), (_others, other)] = ["127.0.0.1", "::1"].map(no_passive_port);
+    let server = Server::start(&format!("active-mode = true\n{top}"));
+    let other = Server::start(&format!("active-mode = true\n{other}"));
     for version in VERSIONS {
         for way in WAYS_IN {
             let server = if way.1 == Family::V4 { &server } else { &other };

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::process::{Resource, Rlimit};
 
+use crate::active::no_passive_port;
 use crate::active::ACTIVE;
 use crate::client::Client;
 use crate::client_certificates::certified;
@@ -508,9 +509,8 @@ fn not_permitted(seen: &mut Seen, server: &Server) {
 
 /// All ports of the range are taken.
 fn without_ports(seen: &mut Seen) {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = taken.local_addr().unwrap().port();
-    let server = Server::start(&format!("passive-ports = \"{port}\""));
+    let (_taken, top) = no_passive_port("127.0.0.1");
+    let server = Server::start(&top);
     let mut client = Client::ready(&server, Version::V13);
     seen.expect(&mut client, "PASV", 425);
     seen.expect(&mut client, "EPSV", 425);

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 const UNUSED: Duration = Duration::from_secs(2);
 /// How long one lasts then whose holder looks at a connection: a handshake's five seconds more.
 const LOOKED_AT: Duration = Duration::from_secs(7);
+/// How long the client of a lease that ended may still come to the port, if it never did: until the second
+/// time that TCP sends its SYN again.
+const LATE: Duration = Duration::from_secs(5);
 
 /// What a lease is known by; none is used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,18 +25,32 @@ pub(super) struct Place {
     pub(super) port: u16,
 }
 
+/// Who asks for a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    /// The address of its client.
+    pub peer: IpAddr,
+    /// Its number in the log.
+    pub session: u32,
+    /// It can tell its own client from another's at the same address, by what TLS resumes.
+    pub knows_its_client: bool,
+}
+
 /// Who has a place, with what belongs to that, and who waits.
 #[derive(Debug)]
 pub(super) struct Leases<H> {
     ports: Vec<u16>,
     held: HashMap<Place, Held<H>>,
     queues: HashMap<IpAddr, VecDeque<Waiting<H>>>,
+    /// Sessions whose client may still come, and until when.
+    late: HashMap<Place, (u32, Instant)>,
     last: u64,
 }
 
 #[derive(Debug)]
 struct Waiting<H> {
     number: Number,
+    asker: Asker,
     since: Instant,
     holder: H,
 }
@@ -41,7 +58,10 @@ struct Waiting<H> {
 #[derive(Debug)]
 struct Held<H> {
     number: Number,
+    session: u32,
     since: Instant,
+    /// A connection has come.
+    reached: bool,
     /// Its holder has had a connection in hand.
     used: bool,
     holder: H,
@@ -53,20 +73,22 @@ impl<H> Leases<H> {
             ports,
             held: HashMap::new(),
             queues: HashMap::new(),
+            late: HashMap::new(),
             last: 0,
         }
     }
 
     /// Asks for any port: at once where one is free and nobody from that address waits, else in its turn.
-    pub(super) fn ask(&mut self, peer: IpAddr, holder: H, now: Instant) -> Number {
+    pub(super) fn ask(&mut self, asker: Asker, holder: H, now: Instant) -> Number {
         let number = self.number();
-        let queue = self.queues.entry(peer).or_default();
+        let queue = self.queues.entry(asker.peer).or_default();
         queue.push_back(Waiting {
             number,
+            asker,
             since: now,
             holder,
         });
-        self.pass_on(peer, now);
+        self.pass_on(asker.peer, now);
         number
     }
 
@@ -95,6 +117,19 @@ impl<H> Leases<H> {
         self.holder(place)
             .filter(|(current, _)| *current == number)
             .map(|(_, holder)| holder)
+    }
+
+    /// Notes that a connection has come, and says whose it is.
+    pub(super) fn reached(&mut self, place: Place) -> Option<(Number, &mut H)> {
+        self.held.get_mut(&place)?.reached = true;
+        self.holder(place)
+    }
+
+    /// Whether another session's client may still come there.
+    pub(super) fn is_doubtful(&self, place: Place, now: Instant) -> bool {
+        let session = self.held.get(&place).map(|held| held.session);
+        let late = self.late.get(&place);
+        late.is_some_and(|(other, until)| Some(*other) != session && *until > now)
     }
 
     /// Notes that the holder has a connection in hand.
@@ -138,11 +173,20 @@ impl<H> Leases<H> {
     /// Ends a lease, or the wait for one, and gives the port to whoever is next.
     pub(super) fn end(&mut self, peer: IpAddr, number: Number, now: Instant) -> Option<H> {
         let found = match self.port(peer, number) {
-            Some(port) => self.held.remove(&Place { peer, port }).map(|it| it.holder),
+            Some(port) => self.give_back(Place { peer, port }, now),
             None => self.leave(peer, number),
         };
         self.pass_on(peer, now);
         found
+    }
+
+    fn give_back(&mut self, place: Place, now: Instant) -> Option<H> {
+        let held = self.held.remove(&place)?;
+        self.late.retain(|_, (_, until)| *until > now);
+        if let (false, Some(until)) = (held.reached, now.checked_add(LATE)) {
+            self.late.insert(place, (held.session, until));
+        }
+        Some(held.holder)
     }
 
     fn leave(&mut self, peer: IpAddr, number: Number) -> Option<H> {
@@ -156,17 +200,19 @@ impl<H> Leases<H> {
     }
 
     /// Gives what is free to those who wait, in their order.
-    fn pass_on(&mut self, peer: IpAddr, now: Instant) {
-        while let Some(port) = self.free(peer) {
+    pub(super) fn pass_on(&mut self, peer: IpAddr, now: Instant) {
+        while let Some(port) = self.free(peer, now) {
             let Some(queue) = self.queues.get_mut(&peer) else {
                 return;
             };
-            if let Some(Waiting { number, holder, .. }) = queue.pop_front() {
+            if let Some(next) = queue.pop_front() {
                 let held = Held {
-                    number,
+                    number: next.number,
+                    session: next.asker.session,
                     since: now,
+                    reached: false,
                     used: false,
-                    holder,
+                    holder: next.holder,
                 };
                 self.held.insert(Place { peer, port }, held);
             }
@@ -176,9 +222,24 @@ impl<H> Leases<H> {
         }
     }
 
-    fn free(&self, peer: IpAddr) -> Option<u16> {
+    /// A port for whoever is next from this address. Where another session's client may still come it is
+    /// for those alone who would notice.
+    fn free(&self, peer: IpAddr, now: Instant) -> Option<u16> {
+        let asker = self.next(peer)?.asker;
         let mut ports = self.ports.iter().copied();
-        ports.find(|&port| !self.held.contains_key(&Place { peer, port }))
+        ports.find(|&port| {
+            let place = Place { peer, port };
+            let late = self.late.get(&place);
+            let others =
+                late.is_some_and(|(session, until)| *session != asker.session && *until > now);
+            !self.held.contains_key(&place) && (asker.knows_its_client || !others)
+        })
+    }
+
+    /// When a port is free again that is not yet, because somebody's client may still come.
+    pub(super) fn first_certain(&self, peer: IpAddr) -> Option<Instant> {
+        let late = self.late.iter().filter(|(place, _)| place.peer == peer);
+        late.map(|(_, (_, until))| *until).min()
     }
 
     /// The lease from this address that ends first for whoever is next, and when.
@@ -201,6 +262,14 @@ mod tests {
     const ANNA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const BERT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
+    fn strict(peer: IpAddr) -> Asker {
+        Asker {
+            peer,
+            session: 0,
+            knows_its_client: true,
+        }
+    }
+
     fn leases(ports: &[u16]) -> (Leases<&'static str>, Instant) {
         (Leases::new(ports.to_vec()), Instant::now())
     }
@@ -208,10 +277,10 @@ mod tests {
     #[test]
     fn a_port_is_one_session_s_from_each_address() {
         let (mut leases, now) = leases(&[1, 2]);
-        let first = leases.ask(ANNA, "first", now);
-        let second = leases.ask(ANNA, "second", now);
-        let third = leases.ask(ANNA, "third", now);
-        let other = leases.ask(BERT, "other", now);
+        let first = leases.ask(strict(ANNA), "first", now);
+        let second = leases.ask(strict(ANNA), "second", now);
+        let third = leases.ask(strict(ANNA), "third", now);
+        let other = leases.ask(strict(BERT), "other", now);
         assert_eq!(leases.port(ANNA, first), Some(1));
         assert_eq!(leases.port(ANNA, second), Some(2));
         assert_eq!(leases.port(ANNA, third), None);
@@ -232,7 +301,7 @@ mod tests {
     #[test]
     fn who_waits_is_served_in_order_and_may_leave() {
         let (mut leases, now) = leases(&[1]);
-        let numbers: Vec<Number> = (0..5).map(|_| leases.ask(ANNA, "", now)).collect();
+        let numbers: Vec<Number> = (0..5).map(|_| leases.ask(strict(ANNA), "", now)).collect();
         assert!(leases.is_wanted(ANNA) && !leases.is_wanted(BERT));
         assert!(leases.is_next(ANNA, numbers[1]) && !leases.is_next(ANNA, numbers[2]));
         leases.end(ANNA, numbers[1], now);
@@ -252,14 +321,14 @@ mod tests {
         let (mut leases, now) = leases(&[1, 2]);
         let place = |port| Place { peer: ANNA, port };
         let second = |number| now + Duration::from_secs(number);
-        let first = leases.ask(ANNA, "", now);
-        let other = leases.ask(ANNA, "", second(60));
+        let first = leases.ask(strict(ANNA), "", now);
+        let other = leases.ask(strict(ANNA), "", second(60));
         assert_eq!(leases.first_to_end(ANNA), None);
-        leases.ask(ANNA, "", second(100));
+        leases.ask(strict(ANNA), "", second(100));
         leases.used(place(2));
         let end = leases.first_to_end(ANNA);
         assert_eq!(end, Some((first, place(1), second(100) + UNUSED)));
-        leases.ask(ANNA, "", second(101));
+        leases.ask(strict(ANNA), "", second(101));
         leases.end(ANNA, first, second(102));
         let end = leases.first_to_end(ANNA);
         assert_eq!(end.map(|(_, place, _)| place.port), Some(1));
@@ -272,7 +341,7 @@ mod tests {
     #[test]
     fn a_renewed_lease_is_not_found_by_its_old_number() {
         let (mut leases, now) = leases(&[1]);
-        let old = leases.ask(ANNA, "", now);
+        let old = leases.ask(strict(ANNA), "", now);
         let place = Place {
             peer: ANNA,
             port: 1,
@@ -283,5 +352,43 @@ mod tests {
         assert_eq!(leases.renew(place, old), old);
         leases.end(ANNA, new, now);
         assert!(leases.held.is_empty());
+    }
+
+    /// What the next session would give to a client of the last one it must not have.
+    #[test]
+    fn a_port_whose_client_may_still_come_is_for_those_who_know_theirs() {
+        let (mut leases, now) = leases(&[1]);
+        let asker = |session, knows_its_client| Asker {
+            peer: ANNA,
+            session,
+            knows_its_client,
+        };
+        let place = Place {
+            peer: ANNA,
+            port: 1,
+        };
+        let first = leases.ask(asker(1, false), "", now);
+        leases.end(ANNA, first, now);
+        // Its own late client is no stranger to it.
+        let again = leases.ask(asker(1, false), "", now);
+        assert_eq!(leases.port(ANNA, again), Some(1));
+        assert!(!leases.is_doubtful(place, now));
+        leases.end(ANNA, again, now);
+        let knowing = leases.ask(asker(2, true), "", now);
+        assert_eq!(leases.port(ANNA, knowing), Some(1));
+        assert!(leases.is_doubtful(place, now));
+        leases.reached(place);
+        let other = leases.ask(asker(3, false), "", now);
+        leases.end(ANNA, knowing, now);
+        assert_eq!(leases.port(ANNA, other), None);
+        assert_eq!(leases.first_certain(ANNA), Some(now + LATE));
+        leases.pass_on(ANNA, now + LATE);
+        assert_eq!(leases.port(ANNA, other), Some(1));
+        assert!(!leases.is_doubtful(place, now + LATE));
+        // One whose client came has none that still comes.
+        leases.reached(place);
+        leases.end(ANNA, other, now + LATE);
+        let last = leases.ask(asker(4, false), "", now + LATE);
+        assert_eq!(leases.port(ANNA, last), Some(1));
     }
 }
