@@ -336,7 +336,7 @@ fn active_mode_goes_on_beside_it() {
 /// In clear text the lease is all that there is to go by.
 #[test]
 fn clear_text_by_six_at_once() {
-    let server = server("plain-from = [\"127.0.0.1\", \"::1\"]");
+    let server = server("plain-from = [\"127.0.0.1\", \"::1\"]\ndata-timeout = \"8s\"");
     let before = idle(&server);
     for number in 0..6 {
         for turn in 0..TRANSFERS {
