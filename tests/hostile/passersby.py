@@ -125,7 +125,8 @@ def beside(server, port, kind, rounds, count):
         with passersby(server, port, kind, most) as made:
             while made.value == 0:
                 time.sleep(0.001)
-            took, failures = times(owners, count, lambda: made.value < (most or count))
+            # Beside a flood, those while it lasts and no others.
+            took, failures = times(owners, 1 if most else count, lambda: made.value < (most or count))
             beside_them += took
             failed += failures
         came += made.value
