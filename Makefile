@@ -5,7 +5,7 @@ DEMO  ?= target/demo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test faults fuzz hostile soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
+.PHONY: help build run test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -27,6 +27,7 @@ test: tools build ## run every test, the server's against the release binary, tw
 	    $(CARGO) test --locked --test server -- --skip gaps::
 	$(CARGO) test --locked --features fault-injection --test faults
 	tests/hostile/run --quick $(BUILT)/release/ftpsd
+	tests/hostile/one_port --quick $(BUILT)/release/ftpsd
 	tests/hostile/soak --minutes 0.5 --out $(BUILT)/soak/quick $(BUILT)/release/ftpsd
 	@$(MAKE) --no-print-directory test-privileged test-init
 
@@ -71,6 +72,9 @@ test-board: tools ## run the server on an emulated board; BOARD=full for the lon
 
 hostile: tools build ## run every attack of tests/hostile, and see whether the next honest client is served
 	tests/hostile/run $(BUILT)/release/ftpsd
+
+one-port: tools build ## have many sessions, curl -Z and strangers use one port for data connections
+	tests/hostile/one_port $(BUILT)/release/ftpsd
 
 # The static build is what devices have; where it cannot be made the other stands in.
 soak: tools soak-tools build ## honest and hostile clients for MINUTES, with figures and a plot in target/soak

@@ -9,7 +9,7 @@ import socket
 import ssl
 import time
 
-from server import HOST, PASSWORD, USER
+from server import PASSWORD, USER
 
 # Each visit comes from another address of these networks, as penalties and shares go by address.
 COMMON, ENGINEER = "127.8", "127.9"
@@ -52,7 +52,7 @@ def log_in(server, source, timeout=30, version=None, verified=True):
     ftp = FTPS(context=context(server if verified else None, version), timeout=timeout,
                source_address=(source, 0))
     try:
-        ftp.connect(HOST, server.explicit)
+        ftp.connect(server.host, server.explicit)
         ftp.login(USER, PASSWORD)
         ftp.prot_p()
     except BaseException:
@@ -78,7 +78,7 @@ def visit(server, network=COMMON, size=100_000):
 
 def connect(server, source, port=None, timeout=30):
     """A bare connection."""
-    return socket.create_connection((HOST, port or server.explicit), timeout, (source, 0))
+    return socket.create_connection((server.host, port or server.explicit), timeout, (source, 0))
 
 
 def secured(server, source, port=None, version=None, logged_in=False):

@@ -51,10 +51,12 @@ def wait_until(true, what, patience=None):
 
 class Server:
     """`top` is configuration besides what all have, `environment` additions to the environment.
-    Root's server changes to nobody. `log` is "stderr", which is a file, or what the key takes."""
+    Root's server changes to nobody. `log` is "stderr", which is a file, or what the key takes. It
+    listens at `host`."""
 
-    def __init__(self, program, top="", environment=None, log="stderr", ready=True):
+    def __init__(self, program, top="", environment=None, log="stderr", ready=True, host=HOST):
         self.program = os.path.abspath(program)
+        self.host = host
         self.directory = tempfile.mkdtemp(prefix="ftpsd-hostile-")
         self.process = None
         self.checked = 0
@@ -88,8 +90,8 @@ class Server:
         # Ports of the kernel's choice: port 0 is one that is free.
         self.configuration = os.path.join(self.directory, "ftpsd.toml")
         with open(self.configuration, "w") as file:
-            file.write(f"""listen = ["{HOST}:0"]
-listen-implicit = ["{HOST}:0"]
+            file.write(f"""listen = ["{self.host}:0"]
+listen-implicit = ["{self.host}:0"]
 state-dir = "{state}"
 log = "{log}"
 reserve-for = ["{RESERVED}"]

@@ -204,7 +204,8 @@ impl Client {
         self.announced(&reply)
     }
 
-    fn announced(&self, reply: &Reply) -> SocketAddr {
+    /// Where the reply to EPSV says to connect.
+    pub fn announced(&self, reply: &Reply) -> SocketAddr {
         let text = reply.text();
         let port = text.split("(|||").nth(1).unwrap();
         let port = port.split('|').next().unwrap();

@@ -423,6 +423,15 @@ impl Server {
         }
     }
 
+    /// Waits until every thread waits for something.
+    pub fn wait_until_all_sleep(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.all_threads_sleep() {
+            assert!(Instant::now() < deadline, "the server does not rest");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn all_threads_sleep(&self) -> bool {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         tasks
