@@ -33,7 +33,7 @@ pub const ACCEPTOR_STACK: usize = 64 << 10;
 /// to one session at most.
 pub const ACCEPTED: usize = 64;
 /// See [`ACCEPTED`].
-pub const KEPT: usize = 192;
+pub const KEPT: usize = 512;
 /// See [`ACCEPTED`].
 pub const GIVEN: usize = 4;
 
@@ -214,7 +214,7 @@ mod tests {
         let shared = ceilings(&format!("{listen}passive-ports = \"2000-2002\""));
         assert_eq!(shared.starts_per_address, 3);
         assert_eq!(shared.threads, own.threads + 1);
-        let more = 3 + 257 + 8 * 4;
+        let more = 3 + 64 + 512 + 1 + 8 * 4;
         assert_eq!(shared.descriptors, own.descriptors + more);
         assert!(shared.address_space_kib > own.address_space_kib);
     }

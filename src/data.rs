@@ -108,7 +108,7 @@ impl DataEndpoint {
         Ok(DataEndpoint::new(source, address, binding))
     }
 
-    /// Waits for a port of those that all sessions share. `announced` as in [`open`](Self::open); the
+    /// Waits for a port of those that all sessions share, for data that travel so. `announced` as in [`open`](Self::open); the
     /// wait ends early when the client ends its control connection or the server stops, which are `ends`.
     ///
     /// # Errors
@@ -119,15 +119,21 @@ impl DataEndpoint {
         ports: &Arc<SharedPorts>,
         announced: Option<Ipv4Addr>,
         binding: Binding,
+        protection: DataProtection,
         ends: [BorrowedFd<'_>; 2],
     ) -> io::Result<DataEndpoint> {
-        let lease = ports.lease(asker, ends)?;
+        let in_clear_text = matches!(protection, DataProtection::Clear(_));
+        let lease = ports.lease(asker, in_clear_text, ends)?;
         let mut address = local;
         address.set_port(lease.port());
         if let Some(announced) = announced {
             address.set_ip(announced.into());
         }
-        Ok(DataEndpoint::new(Source::Shared(lease), address, binding))
+        let endpoint = DataEndpoint::new(Source::Shared(lease), address, binding);
+        Ok(DataEndpoint {
+            protection,
+            ..endpoint
+        })
     }
 
     /// Will connect from our address on the control connection to `target`, once, when

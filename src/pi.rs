@@ -22,7 +22,8 @@ use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::Hangup;
 use crate::proto::session::{
-    Active, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session, Step, Transfer, Work,
+    Active, DataProtection, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session, Step,
+    Transfer, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
@@ -436,13 +437,14 @@ impl ServerPi<'_> {
         let opened = match &self.service.shared_ports {
             Some(ports) => {
                 let ends = [self.control.as_fd(), self.service.stop.draining()];
-                let required = self.demand.data_session == DataSession::Required;
+                let protection = work.protection();
                 let asker = Asker {
                     peer,
                     session: self.number,
-                    knows_its_client: required && self.control.protection().is_some(),
+                    knows_its_client: self.demand.data_session == DataSession::Required
+                        && protection == DataProtection::Private,
                 };
-                DataEndpoint::lease(local, asker, ports, announced, binding, ends)
+                DataEndpoint::lease(local, asker, ports, announced, binding, protection, ends)
             }
             None => {
                 let ports = self.settings.config.passive_ports;

@@ -118,13 +118,14 @@ impl SharedPorts {
     pub(super) fn lease(
         self: &Arc<SharedPorts>,
         asker: Asker,
+        in_clear_text: bool,
         ends: [BorrowedFd<'_>; 2],
     ) -> io::Result<Lease> {
         let peer = asker.peer;
         let wake = Arc::new(event()?);
         let holder = Holder {
             wake: Arc::clone(&wake),
-            clear: false,
+            clear: in_clear_text,
             first: false,
             silent: 0,
             ready: Vec::new(),

@@ -13,7 +13,10 @@ use crate::ceilings::{GIVEN, KEPT};
 use crate::wait::{self, Deadline};
 
 /// Connections that are kept for one lease.
-const MOST_OF_ONE: usize = 64;
+const MOST_OF_ONE: usize = KEPT / 2;
+/// How long one is spared where an older one can go instead: a client sends its ClientHello when it has
+/// got the mark.
+const GRACE: Duration = Duration::from_millis(250);
 /// How long a ClientHello that has begun may take.
 const LONGEST_HELLO: Duration = Duration::from_secs(5);
 /// How often one that has begun is looked at.
@@ -31,6 +34,7 @@ const HANDSHAKE: u8 = 22;
 struct Kept {
     connection: Accepted,
     hello: Hello,
+    spared: Deadline,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +43,10 @@ enum Hello {
     Awaited,
     /// A part of it; the rest until then.
     Begun(Deadline),
-    /// All of it, or something else that the session has to judge.
+    /// All of it.
     There,
     /// It will not come.
     Over,
-}
-
-impl Kept {
-    fn is_silent(&self) -> bool {
-        matches!(self.hello, Hello::Awaited | Hello::Begun(_))
-    }
 }
 
 impl SharedPorts {
@@ -136,8 +134,9 @@ fn hello(socket: &TcpStream, until: Deadline) -> Hello {
         Err(_) => return Hello::Over,
     };
     let [kind, _, _, high, low] = header;
+    // The session hears of the first connection whatever it says; of others it is spared what is no TLS.
     if kind != HANDSHAKE {
-        return Hello::There;
+        return Hello::Over;
     }
     let length = usize::from(u16::from_be_bytes([high, low])).saturating_add(HEADER);
     let there = rustix::io::ioctl_fionread(socket).unwrap_or(0);
@@ -150,22 +149,28 @@ fn hello(socket: &TcpStream, until: Deadline) -> Hello {
     }
 }
 
-/// Takes what was accepted into its keeping. Where there are too many of one lease, or of all, the oldest
-/// makes room whose ClientHello is not there.
+/// Takes what was accepted into its keeping. Where there are too many of one lease, or of all, one makes
+/// room: the oldest that had its time and said nothing, or else the oldest that says nothing, or else the
+/// oldest.
 fn take_over(state: &mut State, kept: &mut Vec<Kept>) {
+    let now = Deadline::now();
     for connection in std::mem::take(&mut state.accepted) {
         let number = connection.number;
-        let same = |it: &Kept| it.connection.number == number;
+        let same = |it: &Kept| it.connection.number == number && it.hello != Hello::Over;
         let is_full = kept.iter().filter(|it| same(it)).count() >= MOST_OF_ONE;
-        let mut hello = Hello::Awaited;
-        if is_full || kept.len() >= KEPT {
-            let mut candidates = kept.iter_mut().filter(|it| same(it) || !is_full);
-            match candidates.find(|it| it.is_silent()) {
-                Some(oldest) => oldest.hello = Hello::Over,
-                None => hello = Hello::Over,
+        if is_full || kept.iter().filter(|it| it.hello != Hello::Over).count() >= KEPT {
+            let mine = |it: &&mut Kept| it.hello != Hello::Over && (same(it) || !is_full);
+            let rank = |it: &&mut Kept| (it.hello == Hello::There, it.spared > now);
+            // Of equals the first, which is the oldest.
+            if let Some(least) = kept.iter_mut().filter(mine).min_by_key(rank) {
+                least.hello = Hello::Over;
             }
         }
-        kept.push(Kept { hello, connection });
+        kept.push(Kept {
+            hello: Hello::Awaited,
+            spared: Deadline::after(GRACE),
+            connection,
+        });
     }
 }
 

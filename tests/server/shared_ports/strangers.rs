@@ -84,10 +84,10 @@ fn the_oldest_of_the_silent_makes_room() {
     let server = server("");
     let mut client = session(&server, Version::V13, None);
     let address = client.passive();
-    let silent = strangers(address, 100, b"");
+    let silent = strangers(address, 300, b"");
     // The first is the session's, which has taken it for the client's.
-    assert!(silent[1..36].iter().all(is_closed));
-    assert!(!silent[36..].iter().any(is_closed_by_now));
+    assert!(silent[1..44].iter().all(is_closed));
+    assert!(!silent[44..].iter().any(is_closed_by_now));
     download_at(&mut client, address);
     // They were for that lease and go with it.
     assert!(silent.iter().all(is_closed));
