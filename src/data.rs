@@ -108,7 +108,7 @@ impl DataEndpoint {
         Ok(DataEndpoint::new(source, address, binding))
     }
 
-    /// Waits for a port of those that all sessions share. `announced` as in [`open`](Self::open); the
+    /// Waits for a port of those that all sessions share, for data that travels so. `announced` as in [`open`](Self::open); the
     /// wait ends early when the client ends its control connection or the server stops, which are `ends`.
     ///
     /// # Errors
@@ -119,15 +119,19 @@ impl DataEndpoint {
         ports: &Arc<SharedPorts>,
         announced: Option<Ipv4Addr>,
         binding: Binding,
+        protection: DataProtection,
         ends: [BorrowedFd<'_>; 2],
     ) -> io::Result<DataEndpoint> {
-        let lease = ports.lease(asker, ends)?;
+        let in_clear_text = matches!(protection, DataProtection::Clear(_));
+        let lease = ports.lease(asker, in_clear_text, ends)?;
         let mut address = local;
         address.set_port(lease.port());
         if let Some(announced) = announced {
             address.set_ip(announced.into());
         }
-        Ok(DataEndpoint::new(Source::Shared(lease), address, binding))
+        let mut endpoint = DataEndpoint::new(Source::Shared(lease), address, binding);
+        endpoint.protection = protection;
+        Ok(endpoint)
     }
 
     /// Will connect from our address on the control connection to `target`, once, when
@@ -283,6 +287,11 @@ impl DataEndpoint {
             Source::Passive(_) | Source::Active(_) => false,
         };
         knocks || !self.pending.is_empty()
+    }
+
+    /// Whether one is here whose time is its own, and not only some of which nothing has come yet.
+    pub fn is_spoken_to(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Says how the data connection is to travel, as far as it is agreed.

@@ -22,7 +22,8 @@ use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::Hangup;
 use crate::proto::session::{
-    Active, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session, Step, Transfer, Work,
+    Active, DataProtection, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session, Step,
+    Transfer, Work,
 };
 use crate::root::Root;
 use crate::settings::Settings;
@@ -220,10 +221,15 @@ impl ServerPi<'_> {
                         if !session.is_authenticated() {
                             self.slot.log_out();
                         }
+                        // And before it connects.
+                        self.settle(was_authenticated, &session);
                         self.control.send(&reply)?;
                         break session;
                     }
-                    Step::Silent(session) => break session,
+                    Step::Silent(session) => {
+                        self.settle(was_authenticated, &session);
+                        break session;
+                    }
                     Step::Close(reply, hangup) => {
                         self.control.send(&reply)?;
                         return Err(hangup);
@@ -234,7 +240,6 @@ impl ServerPi<'_> {
                     },
                 };
             };
-            self.settle(was_authenticated, &session);
         }
     }
 
@@ -433,6 +438,7 @@ impl ServerPi<'_> {
             Passive::Epsv => None,
         };
         let binding = self.binding.clone();
+        let protection = work.protection();
         let opened = match &self.service.shared_ports {
             Some(ports) => {
                 let ends = [self.control.as_fd(), self.service.stop.draining()];
@@ -440,9 +446,11 @@ impl ServerPi<'_> {
                 let asker = Asker {
                     peer,
                     session: self.number,
-                    knows_its_client: required && self.control.protection().is_some(),
+                    knows_its_client: required
+                        && self.control.protection().is_some()
+                        && matches!(protection, DataProtection::Private),
                 };
-                DataEndpoint::lease(local, asker, ports, announced, binding, ends)
+                DataEndpoint::lease(local, asker, ports, announced, binding, protection, ends)
             }
             None => {
                 let ports = self.settings.config.passive_ports;

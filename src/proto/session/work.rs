@@ -7,7 +7,7 @@ use super::authenticated::{Authenticated, Endpoint, Prefix};
 use super::inquiry::{Hash, Status};
 use super::transfer::Transfer;
 use super::unique::Unique;
-use super::{Channel, Handshaken, Manner, Session, Step, LOGIN_FAILURES};
+use super::{Channel, DataProtection, Handshaken, Manner, Session, Step, LOGIN_FAILURES};
 use crate::proto::command::Password;
 use crate::proto::hostport;
 use crate::proto::listing::{self, Entry, Kind};
@@ -239,6 +239,12 @@ impl Listen {
     /// Which form the client asked for.
     pub fn how(&self) -> Passive {
         self.how
+    }
+
+    /// How a data connection is to travel, as far as it is agreed.
+    pub fn protection(&self) -> DataProtection {
+        let protection = self.session.data_protection();
+        protection.unwrap_or(DataProtection::Private)
     }
 
     /// Where the endpoint listens, or `None` when no port of the range was free.
