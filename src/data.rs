@@ -49,6 +49,8 @@ pub struct DataEndpoint {
     protection: DataProtection,
     /// The oldest first.
     pending: Vec<Pending>,
+    /// Only who resumes can be the client.
+    insists: bool,
     /// Whether data goes to the client, and how long a handshake may take; `None` while the
     /// command is not known.
     begun: Option<(bool, Duration)>,
@@ -148,6 +150,7 @@ impl DataEndpoint {
             binding,
             protection: DataProtection::Private,
             pending: Vec::new(),
+            insists: false,
             begun: None,
         }
     }
@@ -272,12 +275,19 @@ impl DataEndpoint {
                 self.pending.remove(index);
             }
         }
-        if let Some(mut pending) = Pending::new(socket, self.protection, &self.binding) {
+        if let Some(mut pending) =
+            Pending::new(socket, self.protection, &self.binding, self.insists)
+        {
             if let Some((_, longest)) = self.begun {
                 pending.limit(longest);
             }
             self.pending.push(pending);
         }
+    }
+
+    /// Says that only who resumes can be the client: who does not makes room for others at once.
+    pub fn insist(&mut self) {
+        self.insists = true;
     }
 
     /// Whether a connection from the client's address is there.

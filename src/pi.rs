@@ -439,10 +439,10 @@ impl ServerPi<'_> {
         };
         let binding = self.binding.clone();
         let protection = work.protection();
+        let required = self.demand.data_session == DataSession::Required;
         let opened = match &self.service.shared_ports {
             Some(ports) => {
                 let ends = [self.control.as_fd(), self.service.stop.draining()];
-                let required = self.demand.data_session == DataSession::Required;
                 let asker = Asker {
                     peer,
                     session: self.number,
@@ -458,7 +458,12 @@ impl ServerPi<'_> {
             }
         };
         let address = match opened {
-            Ok(endpoint) => Some(self.endpoint.insert(endpoint).address()),
+            Ok(mut endpoint) => {
+                if required && self.certificate.is_none() {
+                    endpoint.insist();
+                }
+                Some(self.endpoint.insert(endpoint).address())
+            }
             Err(error) => {
                 self.log
                     .event(Level::Warning, "no-passive-port")

@@ -237,7 +237,7 @@ fn reload(service: &Service, origin: &mut Origin) {
             settings.complete(&mut origin.own, origin.clock.earliest(), &service.log)?;
             Ok(settings)
         });
-    let settings = match loaded {
+    let mut settings = match loaded {
         Ok(settings) => settings,
         Err(error) => {
             service
@@ -255,6 +255,7 @@ fn reload(service: &Service, origin: &mut Origin) {
             .field("key", key)
             .send();
     }
+    origin.fixed.keep(&mut settings.config);
     settings.announce(&service.log);
     settings.warn_of_expiry(&service.log, origin.clock.now());
     service.exchange(settings);

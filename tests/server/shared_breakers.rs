@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::client::Client;
 use crate::content::content;
 use crate::harness::{Family, Port, Server, PASSWORD, USER};
-use crate::tls::{client_config, connect, TlsClient, Version};
+use crate::tls::{client_config, connect, TlsClient, Version, VERSIONS};
 
 /// One port for all, and further keys.
 fn server(top: &str) -> Server {
@@ -108,4 +108,39 @@ fn silence_does_not_put_off_the_refusal() {
     client.expect_reply(522);
     assert!(begun.elapsed() < Duration::from_secs(30));
     drop(silent);
+}
+
+/// Whole ClientHellos of strangers that were there before the client had it turned away, or wait for seconds.
+#[test]
+fn many_hellos_of_others_are_not_in_the_client_s_way() {
+    let server = server("");
+    fs::write(server.file("f"), content(1, 1000)).unwrap();
+    for version in VERSIONS {
+        let mut client = Client::ready(&server, version);
+        let address = client.passive();
+        let strangers: Vec<_> = (0..120)
+            .map(|_| {
+                let mut socket = connect(None, address);
+                let _ = socket.write_all(&hello());
+                socket
+            })
+            .collect();
+        let mut data = client.connect(address);
+        client.expect("RETR f", 150);
+        data.handshake();
+        assert_eq!(data.read_to_end().0, content(1, 1000));
+        data.close();
+        client.expect_reply(226);
+        drop(strangers);
+    }
+}
+
+/// A ClientHello that resumes nothing.
+fn hello() -> Vec<u8> {
+    let config = client_config(Version::V13);
+    let name = "localhost".try_into().unwrap();
+    let mut tls = rustls::ClientConnection::new(config, name).unwrap();
+    let mut bytes = Vec::new();
+    tls.write_tls(&mut bytes).unwrap();
+    bytes
 }

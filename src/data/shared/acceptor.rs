@@ -39,9 +39,9 @@ enum Hello {
     Awaited,
     /// A part of it; the rest until then.
     Begun(Deadline),
-    /// All of it, or something else that the session has to judge.
+    /// All of it.
     There,
-    /// It will not come.
+    /// It will not come: the end is there, or something else.
     Over,
 }
 
@@ -137,7 +137,7 @@ fn hello(socket: &TcpStream, until: Deadline) -> Hello {
     };
     let [kind, _, _, high, low] = header;
     if kind != HANDSHAKE {
-        return Hello::There;
+        return Hello::Over;
     }
     let length = usize::from(u16::from_be_bytes([high, low])).saturating_add(HEADER);
     let there = rustix::io::ioctl_fionread(socket).unwrap_or(0);
@@ -151,16 +151,26 @@ fn hello(socket: &TcpStream, until: Deadline) -> Hello {
 }
 
 /// Takes what was accepted into its keeping. Where there are too many of one lease, or of all, the oldest
-/// makes room whose ClientHello is not there.
+/// makes room whose ClientHello is not there, or else the oldest of the same lease: strangers come first, for
+/// they do not wait for the reply that tells the port.
 fn take_over(state: &mut State, kept: &mut Vec<Kept>) {
     for connection in std::mem::take(&mut state.accepted) {
         let number = connection.number;
         let same = |it: &Kept| it.connection.number == number;
-        let is_full = kept.iter().filter(|it| same(it)).count() >= MOST_OF_ONE;
+        let is_full = kept
+            .iter()
+            .filter(|it| same(it) && it.hello != Hello::Over)
+            .count()
+            >= MOST_OF_ONE;
         let mut hello = Hello::Awaited;
         if is_full || kept.len() >= KEPT {
-            let mut candidates = kept.iter_mut().filter(|it| same(it) || !is_full);
-            match candidates.find(|it| it.is_silent()) {
+            let candidate = |it: &Kept| same(it) || !is_full;
+            let silent = kept.iter().position(|it| candidate(it) && it.is_silent());
+            let other = || {
+                kept.iter()
+                    .position(|it| same(it) && it.hello == Hello::There)
+            };
+            match silent.or_else(other).and_then(|index| kept.get_mut(index)) {
                 Some(oldest) => oldest.hello = Hello::Over,
                 None => hello = Hello::Over,
             }
