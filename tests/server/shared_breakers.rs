@@ -144,3 +144,14 @@ fn hello() -> Vec<u8> {
     tls.write_tls(&mut bytes).unwrap();
     bytes
 }
+
+#[test]
+fn a_port_that_is_not_used_goes_to_who_waits() {
+    let server = server("");
+    let mut holder = Client::ready(&server, Version::V13);
+    let mut waiter = Client::ready(&server, Version::V13);
+    let port = holder.passive().port();
+    assert_eq!(waiter.passive().port(), port);
+    server.wait_for_count("notice: passive-port-lost session=", 1);
+    holder.expect("LIST", 425);
+}
