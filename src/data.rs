@@ -49,6 +49,8 @@ pub struct DataEndpoint {
     protection: DataProtection,
     /// The oldest first.
     pending: Vec<Pending>,
+    /// Only who resumes can be the client.
+    insists: bool,
     /// Whether data goes to the client, and how long a handshake may take; `None` while the
     /// command is not known.
     begun: Option<(bool, Duration)>,
@@ -108,7 +110,7 @@ impl DataEndpoint {
         Ok(DataEndpoint::new(source, address, binding))
     }
 
-    /// Waits for a port of those that all sessions share, for data that travel so. `announced` as in [`open`](Self::open); the
+    /// Waits for a port of those that all sessions share, for data that travels so. `announced` as in [`open`](Self::open); the
     /// wait ends early when the client ends its control connection or the server stops, which are `ends`.
     ///
     /// # Errors
@@ -129,11 +131,9 @@ impl DataEndpoint {
         if let Some(announced) = announced {
             address.set_ip(announced.into());
         }
-        let endpoint = DataEndpoint::new(Source::Shared(lease), address, binding);
-        Ok(DataEndpoint {
-            protection,
-            ..endpoint
-        })
+        let mut endpoint = DataEndpoint::new(Source::Shared(lease), address, binding);
+        endpoint.protection = protection;
+        Ok(endpoint)
     }
 
     /// Will connect from our address on the control connection to `target`, once, when
@@ -150,6 +150,7 @@ impl DataEndpoint {
             binding,
             protection: DataProtection::Private,
             pending: Vec::new(),
+            insists: false,
             begun: None,
         }
     }
@@ -274,12 +275,19 @@ impl DataEndpoint {
                 self.pending.remove(index);
             }
         }
-        if let Some(mut pending) = Pending::new(socket, self.protection, &self.binding) {
+        if let Some(mut pending) =
+            Pending::new(socket, self.protection, &self.binding, self.insists)
+        {
             if let Some((_, longest)) = self.begun {
                 pending.limit(longest);
             }
             self.pending.push(pending);
         }
+    }
+
+    /// Says that only who resumes can be the client: who does not makes room for others at once.
+    pub fn insist(&mut self) {
+        self.insists = true;
     }
 
     /// Whether a connection from the client's address is there.
@@ -289,6 +297,11 @@ impl DataEndpoint {
             Source::Passive(_) | Source::Active(_) => false,
         };
         knocks || !self.pending.is_empty()
+    }
+
+    /// Whether one is here whose time is its own, and not only some of which nothing has come yet.
+    pub fn is_spoken_to(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Says how the data connection is to travel, as far as it is agreed.

@@ -221,10 +221,15 @@ impl ServerPi<'_> {
                         if !session.is_authenticated() {
                             self.slot.log_out();
                         }
+                        // And before it connects.
+                        self.settle(was_authenticated, &session);
                         self.control.send(&reply)?;
                         break session;
                     }
-                    Step::Silent(session) => break session,
+                    Step::Silent(session) => {
+                        self.settle(was_authenticated, &session);
+                        break session;
+                    }
                     Step::Close(reply, hangup) => {
                         self.control.send(&reply)?;
                         return Err(hangup);
@@ -235,7 +240,6 @@ impl ServerPi<'_> {
                     },
                 };
             };
-            self.settle(was_authenticated, &session);
         }
     }
 
@@ -434,15 +438,17 @@ impl ServerPi<'_> {
             Passive::Epsv => None,
         };
         let binding = self.binding.clone();
+        let protection = work.protection();
+        let required = self.demand.data_session == DataSession::Required;
         let opened = match &self.service.shared_ports {
             Some(ports) => {
                 let ends = [self.control.as_fd(), self.service.stop.draining()];
-                let protection = work.protection();
                 let asker = Asker {
                     peer,
                     session: self.number,
-                    knows_its_client: self.demand.data_session == DataSession::Required
-                        && protection == DataProtection::Private,
+                    knows_its_client: required
+                        && self.control.protection().is_some()
+                        && matches!(protection, DataProtection::Private),
                 };
                 DataEndpoint::lease(local, asker, ports, announced, binding, protection, ends)
             }
@@ -452,7 +458,12 @@ impl ServerPi<'_> {
             }
         };
         let address = match opened {
-            Ok(endpoint) => Some(self.endpoint.insert(endpoint).address()),
+            Ok(mut endpoint) => {
+                if required && self.certificate.is_none() {
+                    endpoint.insist();
+                }
+                Some(self.endpoint.insert(endpoint).address())
+            }
             Err(error) => {
                 self.log
                     .event(Level::Warning, "no-passive-port")

@@ -1,7 +1,7 @@
 //! The main thread: listeners and signals, admission, and the end.
 
 use std::io::{self, ErrorKind, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -99,20 +99,10 @@ pub fn bind_shared(config: &Config) -> Result<Vec<(TcpListener, u16)>, BindError
     let Some(ports) = config.shared_ports() else {
         return Ok(Vec::new());
     };
-    let listen = config.listen.iter().chain(&config.listen_implicit);
-    let mut addresses: Vec<IpAddr> = listen.map(|address| address.0.ip()).collect();
-    let all = addresses.clone();
-    // The address for all of a family takes what the others would.
-    addresses.retain(|ip| {
-        let wider = |other: &IpAddr| other.is_unspecified() && other.is_ipv4() == ip.is_ipv4();
-        ip.is_unspecified() || !all.iter().any(wider)
-    });
-    addresses.sort_unstable();
-    addresses.dedup();
     let mut listeners = Vec::new();
     for port in ports.each() {
-        for &ip in &addresses {
-            let address = SocketAddr::new(ip, port);
+        for mut address in distinct_addresses(config) {
+            address.set_port(port);
             let prepared = sockets::listen(address).and_then(|socket| {
                 sockets::prepare(&socket)?;
                 Ok(socket)
@@ -124,6 +114,26 @@ pub fn bind_shared(config: &Config) -> Result<Vec<(TcpListener, u16)>, BindError
         }
     }
     Ok(listeners)
+}
+
+/// The addresses of the control ports, with port 0 each. An IPv6 address may count on one link alone, and says which.
+fn distinct_addresses(config: &Config) -> Vec<SocketAddr> {
+    let listen = config.listen.iter().chain(&config.listen_implicit);
+    let mut addresses: Vec<SocketAddr> = listen.map(|address| address.0).collect();
+    for address in &mut addresses {
+        address.set_port(0);
+    }
+    let all = addresses.clone();
+    // The address for all of a family takes what the others would.
+    addresses.retain(|address| {
+        let wider = |other: &SocketAddr| {
+            other.ip().is_unspecified() && other.is_ipv4() == address.is_ipv4()
+        };
+        address.ip().is_unspecified() || !all.iter().any(wider)
+    });
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
 }
 
 impl Listener {
@@ -237,7 +247,7 @@ fn reload(service: &Service, origin: &mut Origin) {
             settings.complete(&mut origin.own, origin.clock.earliest(), &service.log)?;
             Ok(settings)
         });
-    let settings = match loaded {
+    let mut settings = match loaded {
         Ok(settings) => settings,
         Err(error) => {
             service
@@ -255,6 +265,7 @@ fn reload(service: &Service, origin: &mut Origin) {
             .field("key", key)
             .send();
     }
+    origin.fixed.keep(&mut settings.config);
     settings.announce(&service.log);
     settings.warn_of_expiry(&service.log, origin.clock.now());
     service.exchange(settings);
@@ -402,4 +413,34 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = sockets::listen(address)?;
     control::prepare(&socket)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn shared_ports_are_bound_once_on_each_address_of_its_link() {
+        let addresses = |listen: &str, implicit: &str| {
+            let keys = format!("listen = {listen}\nlisten-implicit = {implicit}");
+            let text = format!("{keys}\n[[certificate]]\nchain = \"c\"\nkey = \"k\"\n");
+            let config = Config::parse(&text, Path::new("f")).unwrap();
+            let addresses = distinct_addresses(&config);
+            addresses
+                .iter()
+                .map(|it| format!("{it} "))
+                .collect::<String>()
+        };
+        let twice = addresses(
+            "[\"[fe80::7%3]:21\", \"10.0.0.1:21\"]",
+            "[\"[fe80::7%3]:990\"]",
+        );
+        assert_eq!(twice, "10.0.0.1:0 [fe80::7%3]:0 ");
+        let links = addresses("[\"[fe80::7%3]:21\"]", "[\"[fe80::7%4]:21\"]");
+        assert_eq!(links, "[fe80::7%3]:0 [fe80::7%4]:0 ");
+        let wider = addresses("[\"0.0.0.0:21\", \"[fe80::7%3]:21\"]", "[\"10.0.0.1:990\"]");
+        assert_eq!(wider, "0.0.0.0:0 [fe80::7%3]:0 ");
+    }
 }

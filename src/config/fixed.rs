@@ -42,6 +42,13 @@ impl Fixed {
         self.workers
     }
 
+    /// Has a configuration that is read again go on with the ports that are bound, or that none is bound for.
+    pub fn keep(&self, config: &mut Config) {
+        if self.shared || config.shared_ports().is_some() {
+            config.passive_ports = self.passive_ports;
+        }
+    }
+
     /// The names of those that have another value there.
     pub fn differing(&self, other: &Fixed) -> Vec<&'static str> {
         [
@@ -76,6 +83,29 @@ mod tests {
     fn fixed(top: &str) -> Fixed {
         let text = format!("{top}\n[[certificate]]\nchain = \"c\"\nkey = \"k\"\n");
         Fixed::of(&Config::parse(&text, Path::new("f")).unwrap())
+    }
+
+    /// New ones would be given out by nobody, and shared ones that are bound would be nobody's in active mode.
+    #[test]
+    fn shared_ports_stay_as_they_are() {
+        const LISTEN: &str = "listen = [\"127.0.0.1:0\"]";
+        let config = |ports: &str| {
+            let text = format!(
+                "{LISTEN}\npassive-ports = {ports}\n[[certificate]]\nchain = \"c\"\nkey = \"k\"\n"
+            );
+            Config::parse(&text, Path::new("f")).unwrap()
+        };
+        for (running, read, kept) in [
+            ("\"2000\"", "\"3000\"", true),
+            ("\"2000\"", "\"3000-3999\"", true),
+            ("\"2000-2999\"", "\"3000\"", true),
+            ("\"2000-2999\"", "\"3000-3999\"", false),
+        ] {
+            let mut other = config(read);
+            Fixed::of(&config(running)).keep(&mut other);
+            let expected = if kept { running } else { read };
+            assert_eq!(other.passive_ports, config(expected).passive_ports);
+        }
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub(super) struct Pending {
     limits: Option<(Deadline, Deadline)>,
     /// Until then it does not have to make room.
     grace: Deadline,
+    /// Only who resumes can be the client.
+    insists: bool,
 }
 
 #[derive(Debug)]
@@ -81,12 +83,14 @@ pub(super) enum Verdict {
 }
 
 impl Pending {
-    /// Takes over a connected socket; `None` when it is dead already.
+    /// Takes over a connected socket; `None` when it is dead already. `insists` says that only who resumes
+    /// can be the client.
     #[inline(never)]
     pub(super) fn new(
         socket: TcpStream,
         protection: DataProtection,
         binding: &Binding,
+        insists: bool,
     ) -> Option<Pending> {
         sockets::prepare(&socket).ok()?;
         let link = match protection {
@@ -102,6 +106,7 @@ impl Pending {
             link,
             limits: None,
             grace: Deadline::after(LONGEST_GRACE),
+            insists,
         })
     }
 
@@ -143,6 +148,7 @@ impl Pending {
     pub(super) fn safe_until(&self) -> Option<Deadline> {
         match self.shown() {
             Shown::Failure => Some(Deadline::now()),
+            Shown::Hello if self.insists => Some(Deadline::now()),
             Shown::Nothing | Shown::Hello => Some(self.grace),
             Shown::Resuming => None,
         }
@@ -236,6 +242,7 @@ impl Pending {
                 link,
                 limits: self.limits,
                 grace: self.grace,
+                insists: self.insists,
             }),
         }
     }

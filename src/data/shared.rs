@@ -26,6 +26,9 @@ use leases::{Leases, Number, Place};
 /// How long a session waits for a port at most: some clients give up a transfer after this.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
+/// Connections that are accepted on one listener at once: no fewer than the kernel keeps there.
+const MOST_AT_ONCE: usize = 256;
+
 /// The ports, and who has them.
 #[derive(Debug)]
 pub struct SharedPorts {
@@ -55,6 +58,8 @@ struct State {
 struct Holder {
     /// Wakes the session.
     wake: Arc<OwnedFd>,
+    /// It was woken because the port is its own now.
+    told: bool,
     /// Its data goes in clear text, so no ClientHello is awaited.
     clear: bool,
     /// It was given the first connection, which is the client's nearly always: at once, for the way over
@@ -110,8 +115,8 @@ impl SharedPorts {
         })
     }
 
-    /// A port, once it is this session's turn. The wait ends early with the control connection or the
-    /// server, which are `ends`.
+    /// A port, once it is this session's turn, for a connection that travels so. The wait ends early with the
+    /// control connection or the server, which are `ends`.
     ///
     /// # Errors
     /// `TimedOut` when it was not its turn in time; what the system reports.
@@ -125,13 +130,19 @@ impl SharedPorts {
         let wake = Arc::new(event()?);
         let holder = Holder {
             wake: Arc::clone(&wake),
+            told: false,
             clear: in_clear_text,
             first: false,
             silent: 0,
             ready: Vec::new(),
             held_back: false,
         };
-        let number = self.state().leases.ask(asker, holder, Instant::now());
+        let number = {
+            let mut state = self.state();
+            let number = state.leases.ask(asker, holder, Instant::now());
+            tell(&mut state, peer, number);
+            number
+        };
         let place = match self.await_turn(peer, number, &wake, ends) {
             Ok(place) => place,
             Err(error) => {
@@ -163,19 +174,18 @@ impl SharedPorts {
                 let mut state = self.state();
                 // The one who is next has others leave in time.
                 if state.leases.is_next(peer, number) {
-                    if let Some((overdue, place, end)) = state.leases.first_to_end(peer) {
-                        until = until.earlier(Deadline::at(end));
-                        if end <= Instant::now() {
-                            if let Some(loser) = state.leases.of(place, overdue) {
-                                signal(&loser.wake);
-                            }
-                            self.pass_on(&mut state, place, overdue);
-                        }
+                    let end = state.leases.first_to_end(peer);
+                    if let Some((overdue, place, _)) = end.filter(|end| end.2 <= Instant::now()) {
+                        self.pass_on(&mut state, place, overdue);
                     }
-                    if let Some(certain) = state.leases.first_certain(peer) {
-                        until = until.earlier(Deadline::at(certain));
-                        state.leases.pass_on(peer, Instant::now());
-                    }
+                    state.leases.pass_on(peer, Instant::now());
+                    tell(&mut state, peer, number);
+                }
+                if state.leases.is_next(peer, number) {
+                    let end = state.leases.first_to_end(peer).map(|end| end.2);
+                    let certain = state.leases.first_certain(peer);
+                    let soon = end.into_iter().chain(certain).map(Deadline::at);
+                    until = soon.fold(until, Deadline::earlier);
                 }
                 if let Some(port) = state.leases.port(peer, number) {
                     return Ok(Place { peer, port });
@@ -223,8 +233,8 @@ impl SharedPorts {
     /// Ends a lease and lets whoever is next have the port. What came for the old one until now is not
     /// the next one's.
     fn pass_on(&self, state: &mut State, place: Place, number: Number) {
-        if state.leases.is_wanted(place.peer) {
-            self.accept(state, place.port, Some(number));
+        if state.leases.is_wanted(place.peer) || !state.leases.is_reached(place) {
+            self.accept(state, place.port);
         }
         let Some(ended) = state.leases.end(place.peer, number, Instant::now()) else {
             return;
@@ -234,19 +244,17 @@ impl SharedPorts {
         } else {
             self.tell_acceptor(state);
         }
-        if let Some((_, holder)) = state.leases.holder(place) {
-            signal(&holder.wake);
-        }
-        if let Some(next) = state.leases.next_holder(place.peer) {
-            signal(&next.wake);
-        }
+        tell(state, place.peer, number);
     }
 
     /// Takes what is there on a port, and notes for each connection who has the port now for its address.
     /// `awake` is the one that need not be woken. Says what keeps the system from giving more.
     fn accept(&self, state: &mut State, port: u16, awake: Option<Number>) -> Option<io::Error> {
         for listener in self.listeners.iter().filter(|it| it.port == port) {
-            while state.accepted.len() < ACCEPTED {
+            for _ in 0..MOST_AT_ONCE {
+                if state.accepted.len() >= ACCEPTED {
+                    break;
+                }
                 match sockets::accept(&listener.socket) {
                     Ok((socket, from)) => {
                         let peer = hostport::normal(from.ip());
@@ -273,16 +281,9 @@ impl SharedPorts {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    /// Notes whose a connection is.
-    fn assign(&mut self, socket: TcpStream, place: Place, awake: Option<Number>) {
-        let Some((number, holder)) = self.leases.reached(place) else {
-            self.strangers = self.strangers.saturating_add(1);
+    fn assign(&self, state: &mut State, socket: TcpStream, place: Place) {
+        let Some((number, holder)) = state.leases.reached(place, Instant::now()) else {
+            state.strangers = state.strangers.saturating_add(1);
             return;
         };
         if holder.first && !holder.clear {
@@ -359,6 +360,7 @@ impl Lease {
     /// Says how the data connection is to travel. What came was spoken to otherwise, and is dropped.
     pub(super) fn protect(&mut self, in_clear_text: bool) {
         let mut state = self.ports.state();
+        self.ports.accept(&mut state, self.place.port);
         self.number = state.leases.renew(self.place, self.number);
         if let Some(holder) = state.leases.of(self.place, self.number) {
             holder.clear = in_clear_text;
@@ -386,6 +388,23 @@ impl Drop for Lease {
     }
 }
 
+/// Wakes those from this address who were given a port and do not know it, and whoever is next now; but
+/// not the one who is awake.
+fn tell(state: &mut State, peer: IpAddr, awake: Number) {
+    for index in 0..state.leases.ports() {
+        if let Some((number, holder)) = state.leases.holder_at(peer, index) {
+            if !std::mem::replace(&mut holder.told, true) && number != awake {
+                signal(&holder.wake);
+            }
+        }
+    }
+    if let Some((number, next)) = state.leases.next_holder(peer) {
+        if number != awake {
+            signal(&next.wake);
+        }
+    }
+}
+
 fn event() -> io::Result<OwnedFd> {
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
     Ok(rustix::event::eventfd(0, flags)?)
@@ -399,3 +418,6 @@ fn signal(event: &OwnedFd) {
 fn clear(event: &OwnedFd) {
     let _ = rustix::io::read(event, &mut [0; 8]);
 }
+
+#[cfg(test)]
+mod tests;

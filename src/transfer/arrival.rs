@@ -17,6 +17,8 @@ use super::{Observed, Terms};
 /// How long another connection is awaited after one was refused: whoever came first may have
 /// been a stranger. A client that cannot do better learns it after this.
 const SECOND_CHANCE: Duration = Duration::from_secs(1);
+/// How long then those may be silent that are there already.
+const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 
 /// Refusals for one transfer that get a line each in the log; of the others it has the count.
 const MOST_LINES: u32 = 64;
@@ -58,6 +60,7 @@ fn await_ours(
     // For one to come, and for all of them together: each has a time of its own.
     let mut arrival = Deadline::after(data.duration());
     let limit = Deadline::after(data.duration().saturating_add(tls.duration()));
+    let mut silence = limit;
     let mut outcome = TransferError::NoConnection;
     let mut marked = false;
     let mut refused = Vec::new();
@@ -83,6 +86,7 @@ fn await_ours(
                 outcome = meaning(terms, &reason, observed);
             }
             arrival = arrival.earlier(Deadline::after(SECOND_CHANCE));
+            silence = silence.earlier(Deadline::after(LONGEST_SILENCE));
         }
         if let Some(data) = ours {
             count(&mut terms.counters.totals(), &data);
@@ -98,8 +102,10 @@ fn await_ours(
             }
             hearing.hear()?;
         }
-        let over = if endpoint.is_connected() {
+        let over = if endpoint.is_spoken_to() {
             limit
+        } else if endpoint.is_connected() {
+            silence
         } else {
             arrival
         };

@@ -72,7 +72,7 @@ mod resume;
 mod rights;
 mod rivals;
 mod room;
-mod shared_ports;
+mod shared_breakers;
 mod shares;
 mod signals;
 mod sizes;

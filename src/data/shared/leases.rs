@@ -39,10 +39,10 @@ pub struct Asker {
 #[derive(Debug)]
 pub(super) struct Leases<H> {
     ports: Vec<u16>,
-    held: Vec<Held<H>>,
-    /// Those of all addresses, in the order in which they came.
-    waiting: Vec<Waiting<H>>,
-    late: Vec<Late>,
+    held: HashMap<Place, Held<H>>,
+    queues: HashMap<IpAddr, VecDeque<Waiting<H>>>,
+    /// Sessions whose client may still come, and until when; `None` where several have one.
+    late: HashMap<Place, (Option<u32>, Instant)>,
     last: u64,
 }
 
@@ -133,21 +133,27 @@ impl<H> Leases<H> {
     }
 
     /// Notes that a connection has come, and says whose it is.
-    pub(super) fn reached(&mut self, place: Place) -> Option<(Number, &mut H)> {
-        self.held_mut(place)?.reached = true;
+    pub(super) fn reached(&mut self, place: Place, now: Instant) -> Option<(Number, &mut H)> {
+        let doubtful = self.is_doubtful(place, now);
+        let held = self.held.get_mut(&place)?;
+        held.reached |= !doubtful;
         self.holder(place)
+    }
+
+    /// Whether a connection has come that was the holder's for all that is known.
+    pub(super) fn is_reached(&self, place: Place) -> bool {
+        self.held.get(&place).is_some_and(|held| held.reached)
     }
 
     /// Whether another session's client may still come there.
     pub(super) fn is_doubtful(&self, place: Place, now: Instant) -> bool {
-        self.held(place)
-            .is_some_and(|held| self.is_another_s(place, held.session, now))
+        let held = self.held.get(&place);
+        held.is_some_and(|held| self.is_another_s(place, held.session, now))
     }
 
-    /// Whether the client of another session than this may still come.
     fn is_another_s(&self, place: Place, session: u32, now: Instant) -> bool {
-        let mut late = self.late.iter();
-        late.any(|late| late.place == place && late.session != session && late.until > now)
+        let late = self.late.get(&place);
+        late.is_some_and(|(late, until)| *late != Some(session) && *until > now)
     }
 
     /// Notes that the holder has a connection in hand.
@@ -183,9 +189,21 @@ impl<H> Leases<H> {
         self.waiting.iter().find(|it| it.asker.peer == peer)
     }
 
-    /// What belongs to the next from this address.
-    pub(super) fn next_holder(&self, peer: IpAddr) -> Option<&H> {
-        Some(&self.next(peer)?.holder)
+    /// The next from this address.
+    pub(super) fn next_holder(&self, peer: IpAddr) -> Option<(Number, &H)> {
+        let next = self.next(peer)?;
+        Some((next.number, &next.holder))
+    }
+
+    /// The ports.
+    pub(super) fn ports(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Who has that port from this address, by its index.
+    pub(super) fn holder_at(&mut self, peer: IpAddr, index: usize) -> Option<(Number, &mut H)> {
+        let port = *self.ports.get(index)?;
+        self.holder(Place { peer, port })
     }
 
     /// Ends a lease, or the wait for one, and gives the port to whoever is next.
@@ -207,11 +225,10 @@ impl<H> Leases<H> {
         let held = self.held.swap_remove(index);
         self.late.retain(|late| late.until > now);
         if let (false, Some(until)) = (held.reached, now.checked_add(LATE)) {
-            self.late.push(Late {
-                place,
-                session: held.session,
-                until,
-            });
+            let others = self.late.get(&place);
+            let alone = others.is_none_or(|(session, _)| *session == Some(held.session));
+            let session = alone.then_some(held.session);
+            self.late.insert(place, (session, until));
         }
         Some(held.holder)
     }
@@ -234,28 +251,40 @@ impl<H> Leases<H> {
 
     /// A port for whoever is next from this address. Where another session's client may still come it is
     /// for those alone who would notice.
-    fn free(&self, peer: IpAddr, now: Instant) -> Option<(usize, Place)> {
-        let index = self.waiting.iter().position(|it| it.asker.peer == peer)?;
-        let asker = self.waiting.get(index)?.asker;
-        let mut places = self.ports.iter().map(|&port| Place { peer, port });
-        let place = places.find(|&place| {
-            let certain = asker.knows_its_client || !self.is_another_s(place, asker.session, now);
-            certain && self.held(place).is_none()
-        });
-        Some((index, place?))
+    fn free(&self, peer: IpAddr, now: Instant) -> Option<u16> {
+        let asker = self.next(peer)?.asker;
+        let mut ports = self.ports.iter().copied();
+        ports.find(|&port| {
+            let place = Place { peer, port };
+            !self.held.contains_key(&place)
+                && (asker.knows_its_client || !self.is_another_s(place, asker.session, now))
+        })
     }
 
-    /// When a port is free again that is not yet, because somebody's client may still come.
+    /// The ports that nobody from this address has.
+    fn vacant(&self, peer: IpAddr) -> impl Iterator<Item = Place> + '_ {
+        let places = self.ports.iter().map(move |&port| Place { peer, port });
+        places.filter(|place| !self.held.contains_key(place))
+    }
+
+    /// When whoever is next can have a port that nobody has and that is not given yet, because somebody's
+    /// client may still come.
     pub(super) fn first_certain(&self, peer: IpAddr) -> Option<Instant> {
-        let late = self.late.iter().filter(|late| late.place.peer == peer);
-        late.map(|late| late.until).min()
+        self.next(peer)?;
+        let late = self.vacant(peer).filter_map(|place| self.late.get(&place));
+        late.map(|(_, until)| *until).min()
     }
 
-    /// The lease from this address that ends first for whoever is next, and when.
+    /// The lease from this address that ends first for those who wait, and when; none where ports for all of
+    /// those are vacant, and only not certain yet.
     pub(super) fn first_to_end(&self, peer: IpAddr) -> Option<(Number, Place, Instant)> {
-        let wanted = self.next(peer)?.since;
-        let held = self.held.iter().filter(|held| held.place.peer == peer);
-        held.filter_map(|held| {
+        let queue = self.queues.get(&peer)?;
+        if self.vacant(peer).count() >= queue.len() {
+            return None;
+        }
+        let wanted = queue.front()?.since;
+        let held = self.held.iter().filter(|(place, _)| place.peer == peer);
+        held.filter_map(|(place, held)| {
             let lasts = if held.used { LOOKED_AT } else { UNUSED };
             let begin = held.since.max(wanted);
             Some((held.number, held.place, begin.checked_add(lasts)?))
@@ -386,7 +415,7 @@ mod tests {
         let knowing = leases.ask(asker(2, true), "", now);
         assert_eq!(leases.port(ANNA, knowing), Some(1));
         assert!(leases.is_doubtful(place, now));
-        leases.reached(place);
+        leases.reached(place, now);
         let other = leases.ask(asker(3, false), "", now);
         leases.end(ANNA, knowing, now);
         assert_eq!(leases.port(ANNA, other), None);
@@ -395,9 +424,71 @@ mod tests {
         assert_eq!(leases.port(ANNA, other), Some(1));
         assert!(!leases.is_doubtful(place, now + LATE));
         // One whose client came has none that still comes.
-        leases.reached(place);
+        leases.reached(place, now + LATE);
         leases.end(ANNA, other, now + LATE);
         let last = leases.ask(asker(4, false), "", now + LATE);
         assert_eq!(leases.port(ANNA, last), Some(1));
+    }
+
+    /// There was nothing to wait for, and so the wait was over at once, again and again.
+    #[test]
+    fn only_a_port_that_nobody_has_becomes_certain() {
+        let (mut leases, now) = leases(&[1]);
+        let asker = |session, knows_its_client| Asker {
+            peer: ANNA,
+            session,
+            knows_its_client,
+        };
+        let first = leases.ask(asker(1, true), "", now);
+        leases.end(ANNA, first, now);
+        assert_eq!(leases.first_certain(ANNA), None, "nobody waits");
+        let holder = leases.ask(asker(2, true), "", now);
+        leases.ask(asker(3, false), "", now);
+        assert_eq!(leases.first_certain(ANNA), None);
+        leases.end(ANNA, holder, now);
+        assert_eq!(leases.first_certain(ANNA), Some(now + LATE));
+    }
+
+    #[test]
+    fn no_more_leave_than_there_are_who_wait() {
+        let (mut leases, now) = leases(&[1, 2, 3]);
+        let asker = |session| Asker {
+            peer: ANNA,
+            session,
+            knows_its_client: false,
+        };
+        for session in 0..4 {
+            leases.ask(asker(session), "", now);
+        }
+        let (number, _, end) = leases.first_to_end(ANNA).unwrap();
+        leases.end(ANNA, number, end);
+        assert_eq!(leases.first_to_end(ANNA), None);
+        leases.ask(asker(4), "", end);
+        assert!(leases.first_to_end(ANNA).is_some());
+    }
+
+    /// Two sessions' clients may come: neither session is alone with its own.
+    #[test]
+    fn a_port_may_be_late_for_several() {
+        let (mut leases, now) = leases(&[1]);
+        let asker = |session, knows_its_client| Asker {
+            peer: ANNA,
+            session,
+            knows_its_client,
+        };
+        let place = Place {
+            peer: ANNA,
+            port: 1,
+        };
+        for session in [1, 2] {
+            let number = leases.ask(asker(session, true), "", now);
+            // It was not the client of the second that came, as far as is known.
+            if session == 2 {
+                leases.reached(place, now);
+            }
+            leases.end(ANNA, number, now);
+        }
+        let again = leases.ask(asker(2, false), "", now);
+        assert_eq!(leases.port(ANNA, again), None);
     }
 }

@@ -241,10 +241,10 @@ impl Listen {
         self.how
     }
 
-    /// How the data connection is to travel, as far as is agreed.
+    /// How a data connection is to travel, as far as it is agreed.
     pub fn protection(&self) -> DataProtection {
-        let agreed = self.session.data_protection();
-        agreed.unwrap_or(DataProtection::Private)
+        let protection = self.session.data_protection();
+        protection.unwrap_or(DataProtection::Private)
     }
 
     /// Where the endpoint listens, or `None` when no port of the range was free.
