@@ -176,6 +176,9 @@ impl SharedPorts {
                 if state.leases.is_next(peer, number) {
                     let end = state.leases.first_to_end(peer);
                     if let Some((overdue, place, _)) = end.filter(|end| end.2 <= Instant::now()) {
+                        if let Some(loser) = state.leases.of(place, overdue) {
+                            signal(&loser.wake);
+                        }
                         self.pass_on(&mut state, place, overdue);
                     }
                     state.leases.pass_on(peer, Instant::now());
@@ -234,7 +237,7 @@ impl SharedPorts {
     /// the next one's.
     fn pass_on(&self, state: &mut State, place: Place, number: Number) {
         if state.leases.is_wanted(place.peer) || !state.leases.is_reached(place) {
-            self.accept(state, place.port);
+            self.accept(state, place.port, Some(number));
         }
         let Some(ended) = state.leases.end(place.peer, number, Instant::now()) else {
             return;
@@ -258,8 +261,7 @@ impl SharedPorts {
                 match sockets::accept(&listener.socket) {
                     Ok((socket, from)) => {
                         let peer = hostport::normal(from.ip());
-                        let place = Place { peer, port };
-                        state.assign(socket, place, awake);
+                        state.assign(socket, Place { peer, port }, awake);
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error)
@@ -281,9 +283,16 @@ impl SharedPorts {
         }
     }
 
-    fn assign(&self, state: &mut State, socket: TcpStream, place: Place) {
-        let Some((number, holder)) = state.leases.reached(place, Instant::now()) else {
-            state.strangers = state.strangers.saturating_add(1);
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Notes whose a connection is.
+    fn assign(&mut self, socket: TcpStream, place: Place, awake: Option<Number>) {
+        let Some((number, holder)) = self.leases.reached(place, Instant::now()) else {
+            self.strangers = self.strangers.saturating_add(1);
             return;
         };
         if holder.first && !holder.clear {
@@ -327,8 +336,8 @@ impl Lease {
         let mut state = self.ports.state();
         // The acceptor may not have had its turn on the processor yet.
         if !state.leases.of(self.place, self.number)?.first {
-            self.ports
-                .accept(&mut state, self.place.port, Some(self.number));
+            let awake = Some(self.number);
+            self.ports.accept(&mut state, self.place.port, awake);
             self.ports.tell_acceptor(&state);
         }
         let holder = state.leases.of(self.place, self.number)?;
@@ -360,7 +369,8 @@ impl Lease {
     /// Says how the data connection is to travel. What came was spoken to otherwise, and is dropped.
     pub(super) fn protect(&mut self, in_clear_text: bool) {
         let mut state = self.ports.state();
-        self.ports.accept(&mut state, self.place.port);
+        let awake = Some(self.number);
+        self.ports.accept(&mut state, self.place.port, awake);
         self.number = state.leases.renew(self.place, self.number);
         if let Some(holder) = state.leases.of(self.place, self.number) {
             holder.clear = in_clear_text;

@@ -73,6 +73,7 @@ mod rights;
 mod rivals;
 mod room;
 mod shared_breakers;
+mod shared_ports;
 mod shares;
 mod signals;
 mod sizes;

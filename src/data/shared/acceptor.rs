@@ -45,7 +45,7 @@ enum Hello {
     Begun(Deadline),
     /// All of it.
     There,
-    /// It will not come: the end is there, or something else.
+    /// It will not come.
     Over,
 }
 
@@ -149,30 +149,21 @@ fn hello(socket: &TcpStream, until: Deadline) -> Hello {
     }
 }
 
-/// Takes what was accepted into its keeping. Where there are too many of one lease, or of all, the oldest
-/// makes room whose ClientHello is not there, or else the oldest of the same lease: strangers come first, for
-/// they do not wait for the reply that tells the port.
+/// Takes what was accepted into its keeping. Where there are too many of one lease, or of all, one makes
+/// room: the oldest that had its time and said nothing, or else the oldest that says nothing, or else the
+/// oldest.
 fn take_over(state: &mut State, kept: &mut Vec<Kept>) {
     let now = Deadline::now();
     for connection in std::mem::take(&mut state.accepted) {
         let number = connection.number;
-        let same = |it: &Kept| it.connection.number == number;
-        let is_full = kept
-            .iter()
-            .filter(|it| same(it) && it.hello != Hello::Over)
-            .count()
-            >= MOST_OF_ONE;
-        let mut hello = Hello::Awaited;
-        if is_full || kept.len() >= KEPT {
-            let candidate = |it: &Kept| same(it) || !is_full;
-            let silent = kept.iter().position(|it| candidate(it) && it.is_silent());
-            let other = || {
-                kept.iter()
-                    .position(|it| same(it) && it.hello == Hello::There)
-            };
-            match silent.or_else(other).and_then(|index| kept.get_mut(index)) {
-                Some(oldest) => oldest.hello = Hello::Over,
-                None => hello = Hello::Over,
+        let same = |it: &Kept| it.connection.number == number && it.hello != Hello::Over;
+        let is_full = kept.iter().filter(|it| same(it)).count() >= MOST_OF_ONE;
+        if is_full || kept.iter().filter(|it| it.hello != Hello::Over).count() >= KEPT {
+            let mine = |it: &&mut Kept| it.hello != Hello::Over && (same(it) || !is_full);
+            let rank = |it: &&mut Kept| (it.hello == Hello::There, it.spared > now);
+            // Of equals the first, which is the oldest.
+            if let Some(least) = kept.iter_mut().filter(mine).min_by_key(rank) {
+                least.hello = Hello::Over;
             }
         }
         kept.push(Kept {

@@ -35,14 +35,15 @@ pub struct Asker {
     pub knows_its_client: bool,
 }
 
-/// Who has a place, with what belongs to that, and who waits. There are no more of either than sessions.
+/// Who has a place, with what belongs to that, and who waits. There are no more of either than sessions, so
+/// lists will do.
 #[derive(Debug)]
 pub(super) struct Leases<H> {
     ports: Vec<u16>,
-    held: HashMap<Place, Held<H>>,
-    queues: HashMap<IpAddr, VecDeque<Waiting<H>>>,
-    /// Sessions whose client may still come, and until when; `None` where several have one.
-    late: HashMap<Place, (Option<u32>, Instant)>,
+    held: Vec<Held<H>>,
+    /// Those of all addresses, in the order in which they came.
+    waiting: Vec<Waiting<H>>,
+    late: Vec<Late>,
     last: u64,
 }
 
@@ -135,25 +136,26 @@ impl<H> Leases<H> {
     /// Notes that a connection has come, and says whose it is.
     pub(super) fn reached(&mut self, place: Place, now: Instant) -> Option<(Number, &mut H)> {
         let doubtful = self.is_doubtful(place, now);
-        let held = self.held.get_mut(&place)?;
+        let held = self.held_mut(place)?;
         held.reached |= !doubtful;
         self.holder(place)
     }
 
     /// Whether a connection has come that was the holder's for all that is known.
     pub(super) fn is_reached(&self, place: Place) -> bool {
-        self.held.get(&place).is_some_and(|held| held.reached)
+        self.held(place).is_some_and(|held| held.reached)
     }
 
     /// Whether another session's client may still come there.
     pub(super) fn is_doubtful(&self, place: Place, now: Instant) -> bool {
-        let held = self.held.get(&place);
-        held.is_some_and(|held| self.is_another_s(place, held.session, now))
+        self.held(place)
+            .is_some_and(|held| self.is_another_s(place, held.session, now))
     }
 
+    /// Whether the client of another session than this may still come.
     fn is_another_s(&self, place: Place, session: u32, now: Instant) -> bool {
-        let late = self.late.get(&place);
-        late.is_some_and(|(late, until)| *late != Some(session) && *until > now)
+        let mut late = self.late.iter();
+        late.any(|late| late.place == place && late.session != session && late.until > now)
     }
 
     /// Notes that the holder has a connection in hand.
@@ -223,12 +225,16 @@ impl<H> Leases<H> {
     fn give_back(&mut self, place: Place, now: Instant) -> Option<H> {
         let index = self.held.iter().position(|held| held.place == place)?;
         let held = self.held.swap_remove(index);
-        self.late.retain(|late| late.until > now);
+        let session = held.session;
         if let (false, Some(until)) = (held.reached, now.checked_add(LATE)) {
-            let others = self.late.get(&place);
-            let alone = others.is_none_or(|(session, _)| *session == Some(held.session));
-            let session = alone.then_some(held.session);
-            self.late.insert(place, (session, until));
+            // One for each session, whatever it does meanwhile.
+            let same = |late: &Late| late.place == place && late.session == session;
+            self.late.retain(|late| late.until > now && !same(late));
+            self.late.push(Late {
+                place,
+                session,
+                until,
+            });
         }
         Some(held.holder)
     }
@@ -251,40 +257,43 @@ impl<H> Leases<H> {
 
     /// A port for whoever is next from this address. Where another session's client may still come it is
     /// for those alone who would notice.
-    fn free(&self, peer: IpAddr, now: Instant) -> Option<u16> {
-        let asker = self.next(peer)?.asker;
-        let mut ports = self.ports.iter().copied();
-        ports.find(|&port| {
-            let place = Place { peer, port };
-            !self.held.contains_key(&place)
-                && (asker.knows_its_client || !self.is_another_s(place, asker.session, now))
-        })
+    fn free(&self, peer: IpAddr, now: Instant) -> Option<(usize, Place)> {
+        let index = self.waiting.iter().position(|it| it.asker.peer == peer)?;
+        let asker = self.waiting.get(index)?.asker;
+        let place = self
+            .vacant(peer)
+            .find(|&place| asker.knows_its_client || !self.is_another_s(place, asker.session, now));
+        Some((index, place?))
     }
 
     /// The ports that nobody from this address has.
     fn vacant(&self, peer: IpAddr) -> impl Iterator<Item = Place> + '_ {
         let places = self.ports.iter().map(move |&port| Place { peer, port });
-        places.filter(|place| !self.held.contains_key(place))
+        places.filter(|place| self.held(*place).is_none())
     }
 
     /// When whoever is next can have a port that nobody has and that is not given yet, because somebody's
     /// client may still come.
     pub(super) fn first_certain(&self, peer: IpAddr) -> Option<Instant> {
-        self.next(peer)?;
-        let late = self.vacant(peer).filter_map(|place| self.late.get(&place));
-        late.map(|(_, until)| *until).min()
+        let session = self.next(peer)?.asker.session;
+        let others = |place: &Place| {
+            let late = self.late.iter();
+            let others = late.filter(|late| late.place == *place && late.session != session);
+            others.map(|late| late.until).max()
+        };
+        self.vacant(peer).filter_map(|place| others(&place)).min()
     }
 
     /// The lease from this address that ends first for those who wait, and when; none where ports for all of
     /// those are vacant, and only not certain yet.
     pub(super) fn first_to_end(&self, peer: IpAddr) -> Option<(Number, Place, Instant)> {
-        let queue = self.queues.get(&peer)?;
-        if self.vacant(peer).count() >= queue.len() {
+        let waiting = self.waiting.iter().filter(|it| it.asker.peer == peer);
+        if self.vacant(peer).count() >= waiting.count() {
             return None;
         }
-        let wanted = queue.front()?.since;
-        let held = self.held.iter().filter(|(place, _)| place.peer == peer);
-        held.filter_map(|(place, held)| {
+        let wanted = self.next(peer)?.since;
+        let held = self.held.iter().filter(|held| held.place.peer == peer);
+        held.filter_map(|held| {
             let lasts = if held.used { LOOKED_AT } else { UNUSED };
             let begin = held.since.max(wanted);
             Some((held.number, held.place, begin.checked_add(lasts)?))

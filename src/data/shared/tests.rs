@@ -41,7 +41,7 @@ fn ask(ports: &SharedPorts, asker: Asker) -> (Number, Arc<OwnedFd>) {
         clear: false,
         first: false,
         silent: 0,
-        ready: VecDeque::new(),
+        ready: Vec::new(),
         held_back: false,
     };
     let number = ports.state().leases.ask(asker, holder, Instant::now());
@@ -92,7 +92,8 @@ fn all_who_are_given_a_port_at_once_are_woken_and_so_is_the_next() {
     }
     woken([false, true, true]);
     ports.end(HERE, waiters[0].0);
-    woken([true, false, true]);
+    // Who gives its port back is awake.
+    woken([false, false, true]);
 }
 
 /// Who asks first and cannot have the port yet leaves; the next one can.
