@@ -229,7 +229,11 @@ impl DataEndpoint {
         }
         // The source was the last, if it was asked at all.
         let mut ready = ready.take();
-        while !self.is_full() {
+        // More would never be looked at where strangers keep coming.
+        for _ in 0..MOST_PENDING {
+            if self.is_full() {
+                return;
+            }
             let Some(socket) = self.next_socket(ready) else {
                 return;
             };
