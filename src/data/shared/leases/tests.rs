@@ -3,6 +3,20 @@ use super::*;
 const ANNA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const BERT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
+/// The first port, from there.
+const FIRST: Place = Place {
+    peer: ANNA,
+    port: 1,
+};
+
+fn asker(session: u32, knows_its_client: bool) -> Asker {
+    Asker {
+        peer: ANNA,
+        session,
+        knows_its_client,
+    }
+}
+
 fn strict(peer: IpAddr) -> Asker {
     Asker {
         peer,
@@ -27,14 +41,10 @@ fn a_port_is_one_session_s_from_each_address() {
     assert_eq!(leases.port(ANNA, third), None);
     assert_eq!(leases.port(BERT, other), Some(1));
     assert_eq!(leases.port(BERT, first), None);
-    let place = Place {
-        peer: ANNA,
-        port: 1,
-    };
-    assert_eq!(leases.holder(place), Some((first, &mut "first")));
-    assert_eq!(leases.of(place, second), None);
+    assert_eq!(leases.holder(FIRST), Some((first, &mut "first")));
+    assert_eq!(leases.of(FIRST, second), None);
     assert_eq!(leases.end(ANNA, first, now), Some("first"));
-    assert_eq!(leases.holder(place), Some((third, &mut "third")));
+    assert_eq!(leases.holder(FIRST), Some((third, &mut "third")));
     assert_eq!(leases.end(ANNA, first, now), None);
     assert_eq!(leases.port(ANNA, third), Some(1));
 }
@@ -83,14 +93,10 @@ fn the_end_of_a_lease_depends_on_its_use_and_on_who_waits() {
 fn a_renewed_lease_is_not_found_by_its_old_number() {
     let (mut leases, now) = leases(&[1]);
     let old = leases.ask(strict(ANNA), "", now);
-    let place = Place {
-        peer: ANNA,
-        port: 1,
-    };
-    let new = leases.renew(place, old);
-    assert_eq!(leases.of(place, old), None);
-    assert_eq!(leases.of(place, new), Some(&mut ""));
-    assert_eq!(leases.renew(place, old), old);
+    let new = leases.renew(FIRST, old);
+    assert_eq!(leases.of(FIRST, old), None);
+    assert_eq!(leases.of(FIRST, new), Some(&mut ""));
+    assert_eq!(leases.renew(FIRST, old), old);
     leases.end(ANNA, new, now);
     assert!(leases.held.is_empty());
 }
@@ -99,35 +105,26 @@ fn a_renewed_lease_is_not_found_by_its_old_number() {
 #[test]
 fn a_port_whose_client_may_still_come_is_for_those_who_know_theirs() {
     let (mut leases, now) = leases(&[1]);
-    let asker = |session, knows_its_client| Asker {
-        peer: ANNA,
-        session,
-        knows_its_client,
-    };
-    let place = Place {
-        peer: ANNA,
-        port: 1,
-    };
     let first = leases.ask(asker(1, false), "", now);
     leases.end(ANNA, first, now);
     // Its own late client is no stranger to it.
     let again = leases.ask(asker(1, false), "", now);
     assert_eq!(leases.port(ANNA, again), Some(1));
-    assert!(!leases.is_doubtful(place, now));
+    assert!(!leases.is_doubtful(FIRST, now));
     leases.end(ANNA, again, now);
     let knowing = leases.ask(asker(2, true), "", now);
     assert_eq!(leases.port(ANNA, knowing), Some(1));
-    assert!(leases.is_doubtful(place, now));
-    leases.reached(place, now);
+    assert!(leases.is_doubtful(FIRST, now));
+    leases.reached(FIRST, now);
     let other = leases.ask(asker(3, false), "", now);
     leases.end(ANNA, knowing, now);
     assert_eq!(leases.port(ANNA, other), None);
     assert_eq!(leases.first_certain(ANNA), Some(now + LATE));
     leases.pass_on(ANNA, now + LATE);
     assert_eq!(leases.port(ANNA, other), Some(1));
-    assert!(!leases.is_doubtful(place, now + LATE));
+    assert!(!leases.is_doubtful(FIRST, now + LATE));
     // One whose client came has none that still comes.
-    leases.reached(place, now + LATE);
+    leases.reached(FIRST, now + LATE);
     leases.end(ANNA, other, now + LATE);
     let last = leases.ask(asker(4, false), "", now + LATE);
     assert_eq!(leases.port(ANNA, last), Some(1));
@@ -137,11 +134,6 @@ fn a_port_whose_client_may_still_come_is_for_those_who_know_theirs() {
 #[test]
 fn only_a_port_that_nobody_has_becomes_certain() {
     let (mut leases, now) = leases(&[1]);
-    let asker = |session, knows_its_client| Asker {
-        peer: ANNA,
-        session,
-        knows_its_client,
-    };
     let first = leases.ask(asker(1, true), "", now);
     leases.end(ANNA, first, now);
     assert_eq!(leases.first_certain(ANNA), None, "nobody waits");
@@ -155,11 +147,7 @@ fn only_a_port_that_nobody_has_becomes_certain() {
 #[test]
 fn no_more_leave_than_there_are_who_wait() {
     let (mut leases, now) = leases(&[1, 2, 3]);
-    let asker = |session| Asker {
-        peer: ANNA,
-        session,
-        knows_its_client: false,
-    };
+    let asker = |session| asker(session, false);
     for session in 0..4 {
         leases.ask(asker(session), "", now);
     }
@@ -174,20 +162,11 @@ fn no_more_leave_than_there_are_who_wait() {
 #[test]
 fn a_port_may_be_late_for_several() {
     let (mut leases, now) = leases(&[1]);
-    let asker = |session, knows_its_client| Asker {
-        peer: ANNA,
-        session,
-        knows_its_client,
-    };
-    let place = Place {
-        peer: ANNA,
-        port: 1,
-    };
     for session in [1, 2] {
         let number = leases.ask(asker(session, true), "", now);
         // It was not the client of the second that came, as far as is known.
         if session == 2 {
-            leases.reached(place, now);
+            leases.reached(FIRST, now);
         }
         leases.end(ANNA, number, now);
     }
