@@ -23,6 +23,7 @@ use crate::wait::{Deadline, Ready};
 use active::Active;
 pub use connection::DataConnection;
 use passive::Passive;
+pub use pending::LONGEST_SILENCE;
 use pending::{Pending, Verdict};
 use shared::Lease;
 pub use shared::{Asker, SharedPorts};

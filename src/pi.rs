@@ -1,6 +1,7 @@
 //! The server-PI: one session on one control connection, from greeting to close (RFC 959
 //! section 2.3). It performs what `proto::session` decides and holds no rule of its own.
 
+mod endpoint;
 mod files;
 mod login;
 mod service;
@@ -14,21 +15,18 @@ use std::time::Instant;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::config::network::{Conditions, Demand};
-use crate::config::{Config, DataSession};
+use crate::config::Config;
 use crate::control::ControlConnection;
-use crate::data::{self, Asker, DataEndpoint};
+use crate::data::{self, DataEndpoint};
 use crate::limits::Slot;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::Hangup;
-use crate::proto::session::{
-    Active, DataProtection, Finished, Listen, Passive, PlainFrom, Policy, Secure, Session, Step,
-    Transfer, Work,
-};
+use crate::proto::session::{Active, Finished, PlainFrom, Policy, Secure, Session, Step, Work};
 use crate::root::Root;
 use crate::settings::Settings;
 use crate::tls::{Binding, ClientCertificate, HandshakeFailure};
-use crate::transfer::{self, Dtp, Observed, Terms};
+use crate::transfer::{Dtp, Observed, Terms};
 use crate::wait::{self, Deadline, Ready};
 
 pub use service::{Connection, Port, Service};
@@ -314,11 +312,8 @@ impl ServerPi<'_> {
         }
         if let Some(endpoint) = &mut self.endpoint {
             endpoint.attend(ready);
-            if endpoint.is_lost() {
-                transfer::report_lost(&self.log, endpoint);
-                self.endpoint = None;
-            }
         }
+        self.drop_lost_endpoint();
         Ok(control)
     }
 
@@ -425,70 +420,6 @@ impl ServerPi<'_> {
             .field("offered", &failure.offered)
             .send();
         Hangup::Tls
-    }
-
-    #[inline(never)]
-    fn listen(&mut self, work: Listen) -> Step {
-        // The old endpoint goes first: its port may be the only one.
-        self.endpoint = None;
-        let (local, peer) = (self.control.local(), self.control.peer().ip());
-        // EPSV announces the port alone.
-        let announced = match work.how() {
-            Passive::Pasv => self.conditions.passive_address,
-            Passive::Epsv => None,
-        };
-        let binding = self.binding.clone();
-        let protection = work.protection();
-        let required = self.demand.data_session == DataSession::Required;
-        let opened = match &self.service.shared_ports {
-            Some(ports) => {
-                let ends = [self.control.as_fd(), self.service.stop.draining()];
-                let asker = Asker {
-                    peer,
-                    session: self.number,
-                    knows_its_client: required
-                        && self.control.protection().is_some()
-                        && matches!(protection, DataProtection::Private),
-                };
-                DataEndpoint::lease(local, asker, ports, announced, binding, protection, ends)
-            }
-            None => {
-                let ports = self.settings.config.passive_ports;
-                DataEndpoint::open(local, peer, ports, announced, binding)
-            }
-        };
-        let address = match opened {
-            Ok(mut endpoint) => {
-                if required && self.certificate.is_none() {
-                    endpoint.insist();
-                }
-                Some(self.endpoint.insert(endpoint).address())
-            }
-            Err(error) => {
-                self.log
-                    .event(Level::Warning, "no-passive-port")
-                    .bytes("error", error.to_string().as_bytes())
-                    .send();
-                None
-            }
-        };
-        let (session, reply) = work.finished(address);
-        Step::Reply(session, reply)
-    }
-
-    /// Where the data connection of a transfer comes from.
-    fn endpoint_of(&mut self, work: &Transfer) -> Option<DataEndpoint> {
-        let Some(port) = work.connect_to() else {
-            return self.endpoint.take();
-        };
-        // The address is that of the control connection, whatever the client wrote.
-        let mut target = self.control.peer();
-        target.set_port(port);
-        Some(DataEndpoint::active(
-            self.control.local(),
-            target,
-            self.binding.clone(),
-        ))
     }
 
     #[inline(never)]

@@ -103,14 +103,8 @@ pub fn bind_shared(config: &Config) -> Result<Vec<(TcpListener, u16)>, BindError
     for port in ports.each() {
         for mut address in distinct_addresses(config) {
             address.set_port(port);
-            let prepared = sockets::listen(address).and_then(|socket| {
-                sockets::prepare(&socket)?;
-                Ok(socket)
-            });
-            listeners.push((
-                prepared.map_err(|error| BindError { address, error })?,
-                port,
-            ));
+            let socket = sockets::listen(address).map_err(|error| BindError { address, error })?;
+            listeners.push((socket, port));
         }
     }
     Ok(listeners)

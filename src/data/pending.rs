@@ -18,7 +18,7 @@ use crate::wait::Deadline;
 const LONGEST_HOLD: Duration = Duration::from_millis(300);
 /// How long the ClientHello is awaited once the command is there. The client has been told to
 /// begin by then, so who is silent this long is a stranger, or gone.
-const LONGEST_SILENCE: Duration = Duration::from_secs(5);
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 
 /// How long it is safe from having to make room for another: the client's own needs a moment to
 /// get the mark and send its ClientHello.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::counters::Totals;
-use crate::data::{DataConnection, DataEndpoint, Refused};
+use crate::data::{DataConnection, DataEndpoint, Refused, LONGEST_SILENCE};
 use crate::log::{Level, Log};
 use crate::proto::outcome::{TransferError, Unbound};
 use crate::proto::reply::Reply;
@@ -17,8 +17,6 @@ use super::{Observed, Terms};
 /// How long another connection is awaited after one was refused: whoever came first may have
 /// been a stranger. A client that cannot do better learns it after this.
 const SECOND_CHANCE: Duration = Duration::from_secs(1);
-/// How long then those may be silent that are there already.
-const LONGEST_SILENCE: Duration = Duration::from_secs(5);
 
 /// Refusals for one transfer that get a line each in the log; of the others it has the count.
 const MOST_LINES: u32 = 64;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
@@ -34,6 +34,14 @@ fn after_prot_c(server: &Server) -> Client {
     client
 }
 
+fn retrieve_f(client: &mut Client, mut data: TcpStream) {
+    client.expect("RETR f", 150);
+    let mut bytes = Vec::new();
+    data.read_to_end(&mut bytes).unwrap();
+    client.expect_reply(226);
+    assert_eq!(bytes, content(1, 1000));
+}
+
 /// It was dropped where it came between the reply to PASV and the session's next step.
 #[test]
 fn a_client_in_clear_text_may_connect_at_once() {
@@ -42,12 +50,8 @@ fn a_client_in_clear_text_may_connect_at_once() {
     for client in [in_clear_text, after_prot_c] {
         let mut client = client(&server);
         for _ in 0..100 {
-            let mut data = connect(None, client.passive());
-            client.expect("RETR f", 150);
-            let mut bytes = Vec::new();
-            data.read_to_end(&mut bytes).unwrap();
-            client.expect_reply(226);
-            assert_eq!(bytes, content(1, 1000));
+            let data = connect(None, client.passive());
+            retrieve_f(&mut client, data);
         }
     }
 }
@@ -62,12 +66,8 @@ fn a_client_may_connect_at_once_after_prot() {
         client.expect("PROT P", 200);
         let address = client.passive();
         client.expect("PROT C", 200);
-        let mut data = connect(None, address);
-        client.expect("RETR f", 150);
-        let mut bytes = Vec::new();
-        data.read_to_end(&mut bytes).unwrap();
-        client.expect_reply(226);
-        assert_eq!(bytes, content(1, 1000));
+        let data = connect(None, address);
+        retrieve_f(&mut client, data);
     }
 }
 
