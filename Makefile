@@ -5,17 +5,37 @@ DEMO  ?= target/demo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
+.PHONY: help build rust run picture test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-build: ## build the release binary, target/release/ftpsd
+build: rust ## build the release binary, target/release/ftpsd
 	$(CARGO) build --release --locked
+
+# What a fresh machine lacks. Debian 12's cargo itself is too old; it has a newer one by the name of cargo-web.
+rust: # a compiler and cargo, where apt can
+	@missing=; \
+	command -v $(firstword $(CARGO)) >/dev/null || missing="cargo-web"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	[ -n "$$missing" ] || exit 0; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "Please install Rust 1.88 or newer (https://rustup.rs) and a C compiler." >&2; exit 1; \
+	fi; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "installing $$missing"; \
+	$$sudo apt-get update -q && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing || { \
+	    echo "Please install Rust 1.88 or newer (https://rustup.rs) and a C compiler." >&2; exit 1; }
 
 run: build ## serve a demo directory with TLS on 127.0.0.1:2121 and :2990
 	@$(CARGO) build --quiet --locked --example demo
 	@$(BUILT)/debug/examples/demo $(BUILT)/release/ftpsd $(DEMO)
+
+picture: build soak-tools ## draw the first run, as it really goes, into tests/demo/first-run.png
+	@$(CARGO) build --quiet --locked --example demo
+	@$(BUILT)/soak/venv/bin/python tests/demo/picture \
+	    $(BUILT)/debug/examples/demo $(BUILT)/release/ftpsd tests/demo/first-run.png
 
 # What measures pauses does so alone, after the rest, with nothing beside it. The second time no
 # call newer than Linux 3.2 works, and nothing is measured.

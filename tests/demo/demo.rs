@@ -69,7 +69,11 @@ fn hand_over(files: &Path, key: &Path) -> Result<(), Box<dyn Error>> {
 fn make_certificate(chain: &Path, key: &Path) -> Result<(), Box<dyn Error>> {
     let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let pair = rcgen::KeyPair::generate()?;
-    let certificate = rcgen::CertificateParams::new(names)?.self_signed(&pair)?;
+    let mut parameters = rcgen::CertificateParams::new(names)?;
+    let mut name = rcgen::DistinguishedName::new();
+    name.push(rcgen::DnType::CommonName, "ftpsd demo");
+    parameters.distinguished_name = name;
+    let certificate = parameters.self_signed(&pair)?;
     let mut secret = fs::OpenOptions::new();
     let mut secret = secret
         .write(true)
