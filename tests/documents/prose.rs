@@ -268,3 +268,36 @@ fn ignored_advisories_have_a_reason() {
     assert!(!ignored.is_empty());
     same("SECURITY.md", &ignored, &advisories(&text("SECURITY.md")));
 }
+
+/// Whoever makes a release changes them all.
+#[test]
+fn the_version_is_the_same_everywhere() {
+    let manifest = text("Cargo.toml");
+    let version = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'))
+        .unwrap();
+    let packages = "cross/packages";
+    for (page, form) in [
+        ("src/ftpsd.8", format!("version {version}.")),
+        ("README.md", format!("**Version {version} ")),
+        ("SECURITY.md", format!("Version {version} ")),
+        (
+            "SECURITY.md",
+            format!("## Not protected yet in {version}\n"),
+        ),
+        ("CHANGELOG.md", format!("({version})\n")),
+        (
+            &format!("{packages}/buildroot/package/ftpsd/ftpsd.mk"),
+            format!("FTPSD_VERSION = {version}\n"),
+        ),
+        (
+            &format!("{packages}/openwrt/ftpsd/Makefile"),
+            format!("PKG_VERSION:={version}\n"),
+        ),
+    ] {
+        assert!(text(page).contains(&form), "{page} has no {form:?}");
+    }
+    let recipe = format!("{packages}/yocto/meta-ftpsd/recipes-daemons/ftpsd/ftpsd_{version}.bb");
+    assert!(root().join(&recipe).is_file(), "there is no {recipe}");
+}
