@@ -29,13 +29,10 @@ rust: # a compiler and cargo, where apt can
 	    echo "Please install Rust 1.88 or newer (https://rustup.rs) and a C compiler." >&2; exit 1; }
 
 run: build ## serve a demo directory with TLS on 127.0.0.1:2121 and :2990
-	@$(CARGO) build --quiet --locked --example demo
-	@$(BUILT)/debug/examples/demo $(BUILT)/release/ftpsd $(DEMO)
+	@tests/demo/run $(BUILT)/release/ftpsd $(DEMO)
 
 picture: build soak-tools ## draw the first run, as it really goes, into tests/demo/first-run.png
-	@$(CARGO) build --quiet --locked --example demo
-	@$(BUILT)/soak/venv/bin/python tests/demo/picture \
-	    $(BUILT)/debug/examples/demo $(BUILT)/release/ftpsd tests/demo/first-run.png
+	@$(BUILT)/soak/venv/bin/python tests/demo/picture $(BUILT)/release/ftpsd tests/demo/first-run.png
 
 # What measures pauses does so alone, after the rest, with nothing beside it. The second time no
 # call newer than Linux 3.2 works, and nothing is measured.
