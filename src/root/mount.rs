@@ -138,8 +138,11 @@ mod tests {
 
     #[test]
     fn mounted_or_not() {
-        for mounted in ["/", "/proc"] {
-            assert_eq!(both(Path::new(mounted)), [true, true], "{mounted}");
+        assert_eq!(both(Path::new("/proc")), [true, true]);
+        // The root of a chroot need not be the root of a mount.
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        if table.lines().any(|line| line.split(' ').nth(4) == Some("/")) {
+            assert_eq!(both(Path::new("/")), [true, true]);
         }
         let place = tempfile::tempdir().unwrap();
         assert_eq!(both(place.path()), [false, false]);
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn this_kernel_says_it() {
-        let told = told_by_kernel(&open(Path::new("/")));
+        let told = told_by_kernel(&open(Path::new("/proc")));
         // Kernels before 5.8 leave it to the comparison, which the other test has.
         assert!(matches!(told, Some(true) | None));
     }
