@@ -307,13 +307,14 @@ impl Syslogd {
 fn in_namespace(directory: &Path) -> Command {
     let bind = |device| format!("mount --bind /dev/{device} \"$0/{device}\"\n");
     let devices = RANDOM.map(bind).concat();
-    let script = format!("{devices}mount --rbind \"$0\" /dev\nexec \"$@\"");
-    let mut command = Command::new("unshare");
-    let own = if rustix::process::geteuid().is_root() {
-        "-m"
+    // Whoever is not root needs to be it for the mounts, and no longer.
+    let (own, back) = if rustix::process::geteuid().is_root() {
+        ("-m", "")
     } else {
-        "-rm"
+        ("-rm", "unshare --map-user=1000 --map-group=1000 -- ")
     };
+    let script = format!("{devices}mount --rbind \"$0\" /dev\nexec {back}\"$@\"");
+    let mut command = Command::new("unshare");
     command.arg(own).args(["sh", "-ec", &script]).arg(directory);
     command
 }
