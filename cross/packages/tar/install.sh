@@ -4,9 +4,9 @@
 #   sh install.sh [INIT]
 #
 # INIT is busybox, sysv, openrc, openwrt, systemd or none; found out unless told. With
-# DESTDIR=/path/of/image it goes into the tree of an image. /etc/ftpsd.toml is never written over, and
-# nothing is started; a server that runs goes on as it is until its restart. When the power fails
-# meanwhile, each file is the old one or the new one.
+# DESTDIR=/path/of/image it goes into the tree of an image. No /etc/ftpsd.toml is written, for
+# /usr/share/ftpsd/setup does that; and nothing is started: a server that runs goes on as it is until its
+# restart. When the power fails meanwhile, each file is the old one or the new one.
 set -eu
 cd "$(dirname "$0")"
 umask 022
@@ -93,6 +93,9 @@ if [ -z "$root" ] && ! "$(new /usr/sbin/ftpsd)" -V >/dev/null; then
 fi
 place /usr/sbin/ftpsd
 put init/ftpsd.toml 644 /usr/share/ftpsd/ftpsd.toml
+for script in add-account import-vsftpd selftest setup; do
+    put "init/$script" 755 "/usr/share/ftpsd/$script"
+done
 if [ -d "$root/usr/share/man" ]; then
     put man/ftpsd.8 644 /usr/share/man/man8/ftpsd.8
     put man/ftpsd.conf.5 644 /usr/share/man/man5/ftpsd.conf.5
@@ -100,30 +103,23 @@ fi
 [ -z "$to" ] || put "init/$from" "$mode" "$to"
 ROOT=$root sh init/add-account ftp /srv/ftp
 
+sync
+
 config=$root/etc/ftpsd.toml
 # A link to what is not mounted now is one, too.
 if [ -e "$config" ] || [ -L "$config" ]; then
-    sync
     echo "$config stays as it is; restart the server for the new version"
     exit
 fi
-(
-    umask 077
-    echo "# The least; /usr/share/ftpsd/ftpsd.toml shows every key."
-    echo 'listen = ["0.0.0.0:21"]'
-    echo 'account = "ftp"'
-    echo 'state-dir = "/var/lib/ftpsd"'
-    [ "$init" = systemd ] || echo 'pid-file = "/run/ftpsd.pid"'
-    echo
-    echo '[[user]]'
-    echo 'name = "operator"'
-    echo '# "*" lets nobody in; put what ftpsd --hash-password prints in its place.'
-    echo 'password = "*"'
-    echo 'root = "/srv/ftp"'
-) >"$(new /etc/ftpsd.toml)"
-# The number is that of the tree, which may not be that of this system.
-chown "0:$(sed -n 's/^ftp:[^:]*:[0-9]*:\([0-9]*\):.*/\1/p' "$root/etc/passwd")" "$(new /etc/ftpsd.toml)"
-chmod 640 "$(new /etc/ftpsd.toml)"
-place /etc/ftpsd.toml >/dev/null
-sync
-echo "$config: the user operator has no password yet (ftpsd --hash-password)"
+# None is written here: without a user who can log in it would be of no use.
+echo
+if [ -n "$root" ]; then
+    echo "There is no $config yet: put one there, or run on the device"
+else
+    echo "There is no $config yet, so nothing serves. Next:"
+fi
+echo "  /usr/share/ftpsd/setup            makes one with a user and a password, and starts the server"
+if [ -z "$root" ] && [ -f /etc/vsftpd.conf ]; then
+    echo "or, to go on with what vsftpd did,"
+    echo "  /usr/share/ftpsd/import-vsftpd >/etc/ftpsd.toml && chgrp ftp /etc/ftpsd.toml && chmod 640 /etc/ftpsd.toml"
+fi

@@ -38,6 +38,10 @@ endef
 
 define FTPSD_INSTALL_TARGET_CMDS
 	$(INSTALL) -D -m 0755 $(@D)/$(FTPSD_BINARY) $(TARGET_DIR)/usr/sbin/ftpsd
+	$(INSTALL) -d -m 0755 $(TARGET_DIR)/usr/share/ftpsd
+	$(INSTALL) -m 0755 $(addprefix $(@D)/init/,add-account import-vsftpd selftest setup) \
+		$(TARGET_DIR)/usr/share/ftpsd/
+	$(INSTALL) -m 0644 $(@D)/init/ftpsd.toml $(TARGET_DIR)/usr/share/ftpsd/ftpsd.toml
 	$(if $(FTPSD_CONFIG),$(FTPSD_INSTALL_CONFIG))
 endef
 

@@ -43,6 +43,9 @@ do_compile[noexec] = "1"
 do_install() {
     install -D -m 0755 ${S}/ftpsd ${D}${sbindir}/ftpsd
     install -D -m 0644 ${S}/init/ftpsd.toml ${D}${datadir}/ftpsd/ftpsd.toml
+    for script in add-account import-vsftpd selftest setup; do
+        install -m 0755 ${S}/init/$script ${D}${datadir}/ftpsd/$script
+    done
     install -D -m 0755 ${S}/init/S50ftpsd ${D}${sysconfdir}/init.d/ftpsd
     install -D -m 0644 ${S}/init/ftpsd.service ${D}${systemd_system_unitdir}/ftpsd.service
     install -d -m 0750 -o ftp -g ftp ${D}/srv/ftp
