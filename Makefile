@@ -5,7 +5,7 @@ DEMO  ?= target/demo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
+.PHONY: help build run test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init fleet test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,6 +64,13 @@ test-init: build ## run what is in init/ in namespaces, as root or through sudo
 	cross/dist "$$host" $(BUILT)/release/ftpsd $(BUILT)/init-dist && \
 	$$runner FTPSD_BINARY=$(BUILT)/release/ftpsd \
 	    FTPSD_DIST=$(BUILT)/init-dist/ftpsd-$(VERSION)-$$host.tar.gz tests/init/run
+
+fleet: tools build ## try what FLEETS.md says, as root or through sudo; FLEET=quick for a part of it
+	@if [ "$$(id -u)" = 0 ]; then runner=env; \
+	elif command -v sudo >/dev/null; then runner='sudo env'; \
+	else echo "NOT RUN: FLEETS.md, which needs root (no sudo here)" >&2; exit 0; fi; \
+	fetched=$$(tests/fleet/fetch) && \
+	$$runner FLEET_TOOLS=$$fetched tests/fleet/run $(if $(filter quick,$(FLEET)),--quick) $(BUILT)/release/ftpsd
 
 test-board: tools ## run the server on an emulated board; BOARD=full for the long form
 	cross/build armv7-unknown-linux-musleabihf
