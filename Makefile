@@ -30,6 +30,7 @@ test: tools build ## run every test, the server's against the release binary, tw
 	tests/hostile/one_port --quick $(BUILT)/release/ftpsd
 	tests/hostile/soak --minutes 0.5 --out $(BUILT)/soak/quick $(BUILT)/release/ftpsd
 	@$(MAKE) --no-print-directory test-privileged test-init
+	@$(MAKE) --no-print-directory fleet FLEET=quick
 
 test-large: build ## send 5 GiB both ways, over TLS
 	FTPSD_BINARY=$(BUILT)/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
@@ -70,7 +71,8 @@ fleet: tools build ## try what FLEETS.md says, as root or through sudo; FLEET=qu
 	elif command -v sudo >/dev/null; then runner='sudo env'; \
 	else echo "NOT RUN: FLEETS.md, which needs root (no sudo here)" >&2; exit 0; fi; \
 	fetched=$$(tests/fleet/fetch) && \
-	$$runner FLEET_TOOLS=$$fetched tests/fleet/run $(if $(filter quick,$(FLEET)),--quick) $(BUILT)/release/ftpsd
+	$$runner FLEET_TOOLS=$$fetched tests/fleet/run $(if $(filter quick,$(FLEET)),--quick) $(BUILT)/release/ftpsd && \
+	$(if $(filter quick,$(FLEET)),:,$$runner FLEET_TOOLS=$$fetched tests/fleet/in_uml $(BUILT)/release/ftpsd)
 
 test-board: tools ## run the server on an emulated board; BOARD=full for the long form
 	cross/build armv7-unknown-linux-musleabihf

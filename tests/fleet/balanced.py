@@ -211,3 +211,27 @@ def proxy(fleet):
         child.wait()
         run("ip", "address", "del", f"{VIRTUAL}/32", "dev", "out")
     return facts
+
+
+def ipvs(fleet):
+    """IPVS, in turn with the ranges, and by client."""
+    if not (fleet.tools.path("ipvsadm") and fleet.tools.path("iptables")):
+        raise NotRun("no ipvsadm or no iptables")
+    if not os.path.exists("/proc/net/ip_vs"):
+        raise NotRun("no IPVS in this kernel; tests/fleet/in_uml takes one that has it")
+    facts = []
+    run("ip", "address", "add", f"{VIRTUAL}/32", "dev", "lo")
+    try:
+        for word, change in (("turns", ranges), ("clients", announced)):
+            fleet.certified(change)
+            fleet.names([(VIRTUAL, NAME)])
+            run("sh", "-ec", fleet.recipes["ipvs"], "ipvs", word, environment=dict(
+                fleet.tools.environment,
+                PATH=":".join([*(os.path.dirname(fleet.tools.path(name)) for name in ("ipvsadm", "iptables")),
+                               os.environ["PATH"]])))
+            facts.append(f"{word}: {passed(fleet, NAME)}")
+            fleet.tools.run("ipvsadm", "-C")
+            fleet.tools.run("iptables", "-t", "mangle", "-F")
+    finally:
+        run("ip", "address", "del", f"{VIRTUAL}/32", "dev", "lo")
+    return "; ".join(facts)

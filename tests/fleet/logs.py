@@ -78,12 +78,12 @@ def busybox(fleet):
             child = fleet.spawn(program, "syslogd", "-n", "-R", f"{HUB}:514", machine=device)
             wait_until("/dev/log", lambda device=device: "log" in device.sh("ls /dev").split())
             device.init("start")
+            pid = device.read("/run/ftpsd.pid").strip()
 
-            def came(device=device):
+            def came(device=device, pid=pid):
                 for name in os.listdir(fleet.logs):
                     with open(os.path.join(fleet.logs, name)) as file:
                         for line in file.read().splitlines():
-                            pid = device.read("/run/ftpsd.pid").strip()
                             if f" {device.address} " in line and f"ftpsd[{pid}]: listening" in line:
                                 return f"{name}: {line}"
                 return None

@@ -162,12 +162,16 @@ class Tools:
     def __init__(self, top):
         self.top = top
         self.environment = dict(os.environ, LD_LIBRARY_PATH=":".join(
-            os.path.join(top, "usr/lib", name) for name in os.listdir(os.path.join(top, "usr/lib"))
+            os.path.join(top, base, name) for base in ("usr/lib", "lib") if os.path.isdir(os.path.join(top, base))
+            for name in os.listdir(os.path.join(top, base))
         ) if os.path.isdir(os.path.join(top, "usr/lib")) else "")
+        # iptables(8) loads its matches and targets.
+        extensions = [os.path.join(place, "xtables") for place in self.environment["LD_LIBRARY_PATH"].split(":")]
+        self.environment["XTABLES_LIBDIR"] = ":".join(place for place in extensions if os.path.isdir(place))
 
     def path(self, name):
         """Where the program is; none if it is not to be had."""
-        for place in ("usr/sbin", "usr/bin"):
+        for place in ("usr/sbin", "usr/bin", "sbin"):
             path = os.path.join(self.top, place, name)
             if os.access(path, os.X_OK):
                 return path

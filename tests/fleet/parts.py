@@ -18,6 +18,7 @@ PARTS = {
     "by-range": balanced.by_range,
     "by-client": balanced.by_client,
     "direct": balanced.direct,
+    "ipvs": balanced.ipvs,
     "wrong": balanced.wrong,
     "proxy": balanced.proxy,
     "probes": upkeep.probes,
