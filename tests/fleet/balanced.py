@@ -1,6 +1,7 @@
 """Several servers behind one name or one virtual address."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -93,7 +94,10 @@ def by_range(fleet):
     fleet.certified(ranges)
     fleet.names([(VIRTUAL, NAME)])
     with Rules(fleet, fleet.recipes["by-range.nft"]):
-        return passed(fleet, NAME)
+        facts = passed(fleet, NAME)
+        # One port for each, which its sessions share.
+        fleet.certified(lambda number, text: re.sub(r"-50[49]99", "", ranges(number, text)))
+        return f"{facts}; with one port each {passed(fleet, NAME)}"
 
 
 def by_client(fleet):
