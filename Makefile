@@ -5,7 +5,7 @@ DEMO  ?= target/demo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build rust run picture test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
+.PHONY: help build rust run picture test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init fleet test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,6 +47,7 @@ test: tools build ## run every test, the server's against the release binary, tw
 	tests/hostile/one_port --quick $(BUILT)/release/ftpsd
 	tests/hostile/soak --minutes 0.5 --out $(BUILT)/soak/quick $(BUILT)/release/ftpsd
 	@$(MAKE) --no-print-directory test-privileged test-init
+	@$(MAKE) --no-print-directory fleet FLEET=quick
 
 test-large: build ## send 5 GiB both ways, over TLS
 	FTPSD_BINARY=$(BUILT)/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
@@ -81,6 +82,14 @@ test-init: build ## run what is in init/ in namespaces, as root or through sudo
 	cross/dist "$$host" $(BUILT)/release/ftpsd $(BUILT)/init-dist && \
 	$$runner FTPSD_BINARY=$(BUILT)/release/ftpsd \
 	    FTPSD_DIST=$(BUILT)/init-dist/ftpsd-$(VERSION)-$$host.tar.gz tests/init/run
+
+fleet: tools build ## try what FLEETS.md says, as root or through sudo; FLEET=quick for a part of it
+	@if [ "$$(id -u)" = 0 ]; then runner=env; \
+	elif command -v sudo >/dev/null; then runner='sudo env'; \
+	else echo "NOT RUN: FLEETS.md, which needs root (no sudo here)" >&2; exit 0; fi; \
+	fetched=$$(tests/fleet/fetch) && \
+	$$runner FLEET_TOOLS=$$fetched tests/fleet/run $(if $(filter quick,$(FLEET)),--quick) $(BUILT)/release/ftpsd && \
+	$(if $(filter quick,$(FLEET)),:,$$runner FLEET_TOOLS=$$fetched tests/fleet/in_uml $(BUILT)/release/ftpsd)
 
 test-board: tools ## run the server on an emulated board; BOARD=full for the long form
 	cross/build armv7-unknown-linux-musleabihf

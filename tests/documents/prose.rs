@@ -1,4 +1,4 @@
-//! README.md, ARCHITECTURE.md, CONTRIBUTING.md, SECURITY.md.
+//! README.md, ARCHITECTURE.md, CONTRIBUTING.md, FLEETS.md, SECURITY.md.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -110,7 +110,12 @@ fn what_the_documents_point_at_is_there() {
     };
     assert!(has_word("pool") && !has_word("poo"));
     let mut checked = 0;
-    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"] {
+    for page in [
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "FLEETS.md",
+        "SECURITY.md",
+    ] {
         for name in quoted(&text(page)) {
             let is_name = |name: &str| {
                 !name.is_empty()
@@ -182,6 +187,7 @@ fn commands_of_make_exist() {
     for page in [
         "README.md",
         "CONTRIBUTING.md",
+        "FLEETS.md",
         "cross/README.md",
         "SECURITY.md",
     ] {
@@ -249,7 +255,11 @@ fn a_board_takes_five_commands() {
 #[test]
 fn the_documents_stay_short() {
     // README has a row for each command.
-    for (page, most) in [("README.md", 240), ("ARCHITECTURE.md", 240)] {
+    for (page, most) in [
+        ("README.md", 240),
+        ("ARCHITECTURE.md", 240),
+        ("FLEETS.md", 150),
+    ] {
         let lines = text(page).lines().count();
         assert!(lines <= most, "{page} has {lines} lines");
     }
