@@ -141,7 +141,10 @@ mod tests {
         assert_eq!(both(Path::new("/proc")), [true, true]);
         // The root of a chroot need not be the root of a mount.
         let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        if table.lines().any(|line| line.split(' ').nth(4) == Some("/")) {
+        if table
+            .lines()
+            .any(|line| line.split(' ').nth(4) == Some("/"))
+        {
             assert_eq!(both(Path::new("/")), [true, true]);
         }
         let place = tempfile::tempdir().unwrap();

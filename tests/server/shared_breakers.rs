@@ -2,20 +2,18 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::client::Client;
 use crate::content::content;
 use crate::harness::{Family, Port, Server, PASSWORD, USER};
+use crate::shared_ports::free_ports;
 use crate::tls::{client_config, connect, TlsClient, Version, VERSIONS};
 
 /// One port for all, and further keys.
 fn server(top: &str) -> Server {
-    let port = {
-        let free = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let port = free_ports(1);
     Server::start(&format!("passive-ports = \"{port}\"\n{top}"))
 }
 

@@ -31,7 +31,7 @@ struct Manner {
 
 /// Some ports in a row that nobody has on loopback, the first of them, away from those that the
 /// system picks.
-fn free_ports(count: u16) -> u16 {
+pub fn free_ports(count: u16) -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let free = |port| {
         let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
