@@ -228,7 +228,6 @@ fn a_reload_moves_it() {
     let place = Place::new();
     let (one, two) = (place.file("one"), place.file("two"));
     let server = Server::start("");
-    let threads = server.usage().threads;
     let put = |key: &str| {
         edit(&server, |text| {
             let rest = text.lines().filter(|line| !line.starts_with("status-file"));
@@ -243,8 +242,10 @@ fn a_reload_moves_it() {
             std::thread::sleep(Duration::from_millis(2));
         }
     };
+    put("");
+    let threads = server.usage().threads;
     put(&place.key("one"));
-    wait_for(&one, |it| it.sum("ftpsd_reloads_total") == 1);
+    wait_for(&one, |it| it.sum("ftpsd_reloads_total") == 2);
     assert_eq!(server.usage().threads, threads + 1);
     put(&place.key("two"));
     wait_for(&two, is_up);
