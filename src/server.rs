@@ -188,9 +188,9 @@ pub fn run(
     let pool = Pool::start(&service)?;
     let sweeper = Sweeper::start(&service)?;
     acceptor::start(&service)?;
+    ready()?;
     let mut status = Status::new(Arc::clone(&service), origin.clock.earliest());
     status.wake();
-    ready()?;
     let window = origin.window.map(|window| {
         service
             .log
