@@ -382,6 +382,8 @@ fn each_call_of_the_status_file_fails_once() {
         sessions += 1;
         let expected = |it: &Exposition| it.value("ftpsd_sessions_total") == sessions;
         status_file::ask(&server, &file, expected);
+        // It may be asked for once more.
+        server.wait_until_all_sleep();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "{call}");
         assert_eq!(server.log().matches("status-not-written").count(), lines);
     }
@@ -415,11 +417,11 @@ fn a_status_file_that_hangs_stops_nothing() {
     server.signal(Signal::TERM);
     server.wait_for_log(&["notice: stopped"]);
     assert!(begun.elapsed() < Duration::from_secs(30));
-    drop(tracing);
-    assert_eq!(server.wait_for_exit().code(), Some(0));
     // What it said last is old, which tells.
     let last = status_file::read(&file).unwrap();
     assert_eq!(last.value("ftpsd_up"), 1);
+    drop(tracing);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
 /// A connection that ends before its session begins has a line nonetheless.
