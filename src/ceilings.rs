@@ -29,6 +29,10 @@ const SESSION_DESCRIPTORS: u64 = 17;
 
 /// Bytes of stack of the thread that accepts on ports that sessions share.
 pub const ACCEPTOR_STACK: usize = 64 << 10;
+/// Bytes of stack of the thread that writes `status-file`.
+pub const STATUS_STACK: usize = 64 << 10;
+/// Descriptors of that thread: the directory and the file.
+const STATUS_DESCRIPTORS: u64 = 2;
 /// Connections on shared ports that nobody has in hand: accepted just now at most, kept at most, and given
 /// to one session at most.
 pub const ACCEPTED: usize = 64;
@@ -58,7 +62,7 @@ const GUARD_KIB: u64 = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceilings {
     /// Threads: the workers, the one that admits, the one that sweeps, and, where sessions share ports, the
-    /// one that accepts on those.
+    /// one that accepts on those, and, where there is `status-file`, the one that writes it.
     pub threads: u64,
     /// Descriptors open at once.
     pub descriptors: u64,
@@ -121,6 +125,11 @@ impl Ceilings {
                 // And what wakes the thread.
                 .saturating_add((ACCEPTED + KEPT + 1) as u64)
                 .saturating_add(each(GIVEN as u64));
+        }
+        if config.status_file.is_some() {
+            threads = threads.saturating_add(1);
+            others = others.saturating_add((STATUS_STACK as u64 >> 10) + GUARD_KIB);
+            descriptors = descriptors.saturating_add(STATUS_DESCRIPTORS);
         }
         let idle_kib = FIXED_KIB.saturating_add(each(WORKER_KIB + SESSION_KIB));
         let transfer_kib = idle_kib.saturating_add(each(TRANSFER_KIB));
@@ -202,6 +211,18 @@ mod tests {
         assert!(more(|it| it.address_space_kib));
         assert!(one.idle_kib < one.transfer_kib);
         assert!(one.transfer_kib < one.address_space_kib);
+    }
+
+    #[test]
+    fn a_status_file_has_a_thread_of_its_own() {
+        let listen = "listen = [\"127.0.0.1:1\"]\n";
+        let (without, with) = (
+            ceilings(listen),
+            ceilings(&format!("{listen}status-file = \"/run/s\"\n")),
+        );
+        assert_eq!(with.threads, without.threads + 1);
+        assert_eq!(with.descriptors, without.descriptors + 2);
+        assert_eq!(with.address_space_kib, without.address_space_kib + 68);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use getopts::{Matches, Options};
 use crate::auth::{self, Hashing};
 use crate::clock::Clock;
 use crate::config::fixed::Fixed;
-use crate::config::value::LogTarget;
+use crate::config::value::{LogTarget, OpenFor};
 use crate::config::Config;
 use crate::counters::Counters;
 use crate::daemon::{self, Started, State};
@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::log::{Level, Log};
 use crate::pi::Service;
 use crate::proto::command::Password;
-use crate::server::{self, Origin};
+use crate::server::{self, Origin, Window};
 use crate::settings::{Own, Settings, SettingsError};
 use crate::signals::{Signals, Stopper};
 use crate::transfer::Digesting;
@@ -80,6 +80,7 @@ pub fn options() -> Options {
             "",
             "stay in the foreground, log to standard error unless configured",
         )
+        .optopt("w", "", "stop after SPAN, such as 2h", "SPAN")
         .optflag("V", "", "print the version and exit")
         .optflag("h", "", "print this help and exit")
         .optflag(
@@ -104,10 +105,17 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
     if let Some(extra) = given.free.first() {
         return Err(usage(format!("unexpected argument {extra:?}")));
     }
+    let window = given
+        .opt_str("w")
+        .map(|text| {
+            let span = OpenFor::parse(&text);
+            span.ok_or_else(|| usage(format!("-w {text:?}: expected {}", OpenFor::EXPECTED)))
+        })
+        .transpose()?;
     if given.opt_present("h") {
         return print(
             options
-                .usage("Usage: ftpsd [-f FILE] [-t] [-F] [-V] [-h] [--hash-password]")
+                .usage("Usage: ftpsd [-f FILE] [-t] [-F] [-w SPAN] [-V] [-h] [--hash-password]")
                 .trim_end(),
         );
     }
@@ -122,11 +130,11 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
     }
     if given.opt_present("F") {
         daemon::close_inherited(arguments).map_err(os)?;
-        return serve(config_file(&given)?, Place::Foreground);
+        return serve(config_file(&given)?, Place::Foreground, window);
     }
     if daemon::is_background() {
         let null = daemon::open_null().map_err(os)?;
-        serve(config_file(&given)?, Place::Background { null })
+        serve(config_file(&given)?, Place::Background { null }, window)
     } else {
         start(arguments)
     }
@@ -238,7 +246,8 @@ fn load(file: &Path) -> Result<Settings, StartError> {
     Settings::load(file, None).map_err(settings_error)
 }
 
-fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
+/// `window` is what the option -w says, which goes before `open-for`.
+fn serve(file: PathBuf, place: Place, window: Option<OpenFor>) -> Result<(), StartError> {
     // First of all, so that a signal that comes early is not lost and does not end the process.
     let signals = Signals::install().map_err(os)?;
     if let Place::Background { .. } = place {
@@ -251,6 +260,7 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
     let account = prepare::account(&settings.config, &file)?;
     prepare::limits(&settings.config)?;
     prepare::state_directory(&settings.config, account.as_ref(), false)?;
+    prepare::status_directory(&settings.config, account.as_ref());
     let mut pid_file = prepare::pid_file(&settings.config)?;
     let listeners = server::bind(&settings.config)
         .map_err(|error| StartError::new(Exit::Unavailable, error))?;
@@ -277,7 +287,13 @@ fn serve(file: PathBuf, place: Place) -> Result<(), StartError> {
             .send();
     }
     let end = log.clone();
+    let by_option = window.map(|span| (span, "-w"));
+    let by_key = settings.config.open_for.map(|span| (span, "open-for"));
     let origin = Origin {
+        window: by_option.or(by_key).map(|(span, by)| Window {
+            span: span.duration(),
+            by,
+        }),
         file,
         fixed: Fixed::of(&settings.config),
         own,

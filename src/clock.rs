@@ -44,8 +44,7 @@ impl Clock {
 
     /// Seconds since 1970, unless the clock shows less than is known to have passed.
     pub fn now(&self) -> Option<i64> {
-        let now = now();
-        (now >= self.earliest).then_some(now)
+        not_before(self.earliest)
     }
 
     /// The earliest time that it can be, in seconds since 1970.
@@ -82,6 +81,11 @@ impl Clock {
             let _ = self.state.write(NAME, format!("{now}\n").as_bytes());
         }
     }
+}
+
+/// Seconds since 1970, unless the clock shows less than `earliest`.
+pub fn not_before(earliest: i64) -> Option<i64> {
+    Some(now()).filter(|now| *now >= earliest)
 }
 
 fn now() -> i64 {

@@ -20,7 +20,10 @@ use toml::Spanned;
 
 use network::{Override, PassiveAddress, TlsVersion, TruncatedUploads};
 use storage::{ByteSize, FileMode, Share, Shares};
-use value::{Access, Address, Count, LogTarget, Millis, PasswordHash, PortRange, Workers};
+use value::{
+    Access, Address, Count, LogTarget, Millis, OpenFor, PasswordHash, PortRange, StatusFile,
+    Workers,
+};
 
 use crate::proto::network::Network;
 
@@ -37,8 +40,12 @@ pub struct Config {
     pub state_dir: Option<PathBuf>,
     /// Where the process number is written.
     pub pid_file: Option<PathBuf>,
+    /// Where sessions and counts are written.
+    pub status_file: Option<StatusFile>,
     /// Where the log goes; `None` is syslog, and standard error in the foreground.
     pub log: Option<LogTarget>,
+    /// How long the server serves.
+    pub open_for: Option<OpenFor>,
     /// Sessions at once, each with a thread of its own.
     pub workers: Workers,
     /// Networks that may connect.

@@ -23,8 +23,11 @@ use signal_hook::consts::SIGCHLD;
 
 use crate::wait::{self, Deadline};
 
-pub use files::{check_state_directory, make_state_directory, PidFile, PidFileError, StateError};
-pub use state::State;
+pub use files::{
+    check_state_directory, make_state_directory, make_status_directory, PidFile, PidFileError,
+    StateError,
+};
+pub use state::{remove_status, write_status, State};
 
 /// The environment variable that tells a process which start it is.
 const START: &str = "FTPSD_START";

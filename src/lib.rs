@@ -23,6 +23,7 @@ pub mod server;
 pub mod settings;
 pub mod signals;
 pub mod sockets;
+pub mod status;
 pub mod sweeper;
 pub mod tls;
 pub mod transfer;

@@ -44,6 +44,27 @@ impl Display for Level {
 pub trait Destination: Send + Sync {
     /// Takes one line without a line end. It must neither fail nor wait.
     fn write(&self, level: Level, line: &str);
+
+    /// Lines that did not go out, since the start.
+    fn lost(&self) -> u64 {
+        0
+    }
+}
+
+/// Lines that did not go out.
+#[derive(Debug, Default)]
+struct Lost {
+    /// Those that the log itself has not told of yet.
+    untold: u32,
+    /// Those since the start.
+    all: u64,
+}
+
+impl Lost {
+    fn one_more(&mut self) {
+        self.untold = self.untold.saturating_add(1);
+        self.all = self.all.saturating_add(1);
+    }
 }
 
 /// A handle on the log, cheap to clone; it may carry fields that begin every line.
@@ -95,6 +116,11 @@ impl Log {
             destination: Arc::clone(&self.destination),
             fields: Arc::from(text),
         }
+    }
+
+    /// Lines that did not go out, since the start.
+    pub fn lost(&self) -> u64 {
+        self.destination.lost()
     }
 
     /// Begins an event; [`Event::send`] writes it.

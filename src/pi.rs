@@ -22,6 +22,7 @@ use crate::limits::Slot;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::outcome::Hangup;
+use crate::proto::reply::Reply;
 use crate::proto::session::{Active, Finished, PlainFrom, Policy, Secure, Session, Step, Work};
 use crate::root::Root;
 use crate::settings::Settings;
@@ -221,7 +222,7 @@ impl ServerPi<'_> {
                         }
                         // And before it connects.
                         self.settle(was_authenticated, &session);
-                        self.control.send(&reply)?;
+                        self.send(&reply)?;
                         break session;
                     }
                     Step::Silent(session) => {
@@ -229,7 +230,7 @@ impl ServerPi<'_> {
                         break session;
                     }
                     Step::Close(reply, hangup) => {
-                        self.control.send(&reply)?;
+                        self.send(&reply)?;
                         return Err(hangup);
                     }
                     Step::Perform(work) => match self.perform(work)? {
@@ -239,6 +240,19 @@ impl ServerPi<'_> {
                 };
             };
         }
+    }
+
+    fn send(&mut self, reply: &Reply) -> Result<(), Hangup> {
+        if reply.code() >= 400 {
+            self.count_refusal(reply.code());
+        }
+        self.control.send(reply)
+    }
+
+    #[inline(never)]
+    fn count_refusal(&self, code: u16) {
+        let code = code.to_string();
+        self.service.counters.totals().replies.add(&code);
     }
 
     /// Lets go of what the session has no use for any more.
@@ -414,6 +428,7 @@ impl ServerPi<'_> {
 
     #[inline(never)]
     fn not_raised(&self, failure: &HandshakeFailure) -> Hangup {
+        self.service.counters.totals().handshakes_failed += 1;
         self.log
             .event(Level::Notice, "handshake-failed")
             .bytes("error", failure.error.to_string().as_bytes())

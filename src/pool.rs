@@ -98,6 +98,7 @@ fn work(service: &Service, queue: &Receiver<Box<Connection>>) {
 
 #[inline(never)]
 fn panicked(service: &Service, number: u32) {
+    service.counters.totals().panicked += 1;
     service
         .log
         .event(Level::Error, "session-panicked")

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::config::fixed::Fixed;
 use crate::config::Config;
 use crate::control;
+use crate::counters::Tally;
 use crate::limits::Refusal;
 use crate::log::{Level, Log};
 use crate::pi::{Connection, Port, Service};
@@ -23,6 +24,7 @@ use crate::pool::Pool;
 use crate::settings::{Own, Settings};
 use crate::signals::{Signals, Stopper};
 use crate::sockets;
+use crate::status::Status;
 use crate::sweeper::Sweeper;
 use crate::wait::{self, Deadline};
 
@@ -145,6 +147,15 @@ impl Listener {
     }
 }
 
+/// How long the server serves, from when it does.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// So long.
+    pub span: Duration,
+    /// What says so, for the log.
+    pub by: &'static str,
+}
+
 /// What the configuration is read from again, and what only a restart takes from it.
 #[derive(Debug)]
 pub struct Origin {
@@ -156,9 +167,11 @@ pub struct Origin {
     pub own: Own,
     /// The wall clock, which decides when certificates end.
     pub clock: Clock,
+    /// Without one the server serves until a signal comes.
+    pub window: Option<Window>,
 }
 
-/// Serves until SIGTERM or SIGINT, then lets transfers finish for `drain-timeout`; a second
+/// Serves until SIGTERM or SIGINT, or until the window is over, then lets transfers finish for `drain-timeout`; a second
 /// signal cuts that short. SIGHUP exchanges the settings, SIGUSR1 has the counters logged.
 /// `ready` is called once, when all workers are there.
 ///
@@ -176,6 +189,17 @@ pub fn run(
     let sweeper = Sweeper::start(&service)?;
     acceptor::start(&service)?;
     ready()?;
+    let mut status = Status::new(Arc::clone(&service), origin.clock.earliest());
+    status.wake();
+    let window = origin.window.map(|window| {
+        service
+            .log
+            .event(Level::Notice, "window")
+            .field("seconds", window.span.as_secs())
+            .field("by", window.by)
+            .send();
+        (window, Deadline::after(window.span))
+    });
     let mut number: u32 = 0;
     let mut pause = Pause::default();
     let mut tomorrow = Deadline::after(A_DAY);
@@ -183,9 +207,24 @@ pub fn run(
         if signals.take_reload() {
             reload(&service, &mut origin);
             sweeper.wake();
+            status.wake();
         }
         if signals.take_report() {
             report(&service);
+            status.wake();
+        }
+        let mut sleep = Deadline::after(LONGEST_SLEEP);
+        if let Some((window, over)) = window {
+            if over.is_past() {
+                service
+                    .log
+                    .event(Level::Notice, "window-over")
+                    .field("seconds", window.span.as_secs())
+                    .field("by", window.by)
+                    .send();
+                break;
+            }
+            sleep = sleep.earlier(over);
         }
         // The sleep ends often enough for both.
         origin.clock.tick();
@@ -198,6 +237,7 @@ pub fn run(
             &listeners,
             &mut signals,
             &mut pause,
+            sleep,
             &service.log,
             &mut |socket, peer, port| {
                 number = number.wrapping_add(1);
@@ -221,6 +261,7 @@ pub fn run(
             signals.acknowledge();
             if signals.take_report() {
                 report(&service);
+                status.wake();
             }
             if signals.take_terminate() {
                 break;
@@ -230,6 +271,7 @@ pub fn run(
     stopper.end();
     pool.finish(Deadline::after(LAST_WAIT));
     origin.clock.write();
+    status.finish();
     service.log.event(Level::Notice, "stopped").send();
     Ok(())
 }
@@ -244,6 +286,7 @@ fn reload(service: &Service, origin: &mut Origin) {
     let mut settings = match loaded {
         Ok(settings) => settings,
         Err(error) => {
+            service.counters.totals().reloads_failed += 1;
             service
                 .log
                 .event(Level::Warning, "reload-failed")
@@ -263,28 +306,30 @@ fn reload(service: &Service, origin: &mut Origin) {
     settings.announce(&service.log);
     settings.warn_of_expiry(&service.log, origin.clock.now());
     service.exchange(settings);
+    service.counters.totals().reloads += 1;
     service.log.event(Level::Notice, "reloaded").send();
 }
 
 /// Logs what was done since the start and what goes on.
 fn report(service: &Service) {
-    let totals = *service.counters.totals();
+    let totals = service.counters.totals().clone();
+    let kinds = [&totals.retrieved, &totals.stored, &totals.listed];
     let running = service.limits.running();
     service
         .log
         .event(Level::Notice, "counters")
         .field("sessions", totals.sessions)
-        .field("turned-away", totals.turned_away)
-        .field("logins", totals.logins)
-        .field("logins-refused", totals.logins_refused)
+        .field("turned-away", totals.turned_away.all())
+        .field("logins", totals.logins.good())
+        .field("logins-refused", totals.logins.bad())
         .field("plain-logins", totals.plain_logins)
         .field("hashed", service.hashing.hashed())
         .field("handshakes-full", totals.handshakes_full)
         .field("handshakes-resumed", totals.handshakes_resumed)
-        .field("retrieved", totals.retrieved)
-        .field("stored", totals.stored)
-        .field("listed", totals.listed)
-        .field("failed", totals.failed)
+        .field("retrieved", totals.retrieved.good())
+        .field("stored", totals.stored.good())
+        .field("listed", totals.listed.good())
+        .field("failed", kinds.map(Tally::bad).iter().sum::<u64>())
         .field("bytes-out", totals.bytes_out)
         .field("bytes-in", totals.bytes_in)
         .field("running", running.sessions)
@@ -312,11 +357,12 @@ impl Pause {
     }
 }
 
-/// Waits for connections and signals, and accepts what is there.
+/// Waits for connections and signals until `longest` at most, and accepts what is there.
 fn accept_once(
     listeners: &[Listener],
     signals: &mut Signals,
     pause: &mut Pause,
+    longest: Deadline,
     log: &Log,
     admit: &mut impl FnMut(TcpStream, SocketAddr, Port),
 ) {
@@ -325,8 +371,8 @@ fn accept_once(
         Some(_) | None => listeners,
     };
     let sleep = match pause.until {
-        Some(until) if open.is_empty() => until,
-        Some(_) | None => Deadline::after(LONGEST_SLEEP),
+        Some(until) if open.is_empty() => until.earlier(longest),
+        Some(_) | None => longest,
     };
     let mut fds = vec![PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)];
     fds.extend(

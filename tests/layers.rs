@@ -30,7 +30,7 @@ const LAYERS: [&[&str]; 12] = [
     &["control", "data"],
     &["transfer"],
     &["pi"],
-    &["pool", "sweeper", "acceptor"],
+    &["pool", "sweeper", "acceptor", "status"],
     &["server"],
     &["cli"],
     &["main", "lib"],

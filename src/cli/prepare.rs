@@ -62,6 +62,16 @@ pub(super) fn state_directory(
     })
 }
 
+/// The directory of `status-file`, made where it is missing: /run is empty after a boot. Who cannot
+/// have it hears of that when the file is written, and serves nonetheless.
+pub(super) fn status_directory(config: &Config, account: Option<&Account>) {
+    let owner = account.map(|account| (account.uid, account.gid));
+    let file = config.status_file.as_ref();
+    if let Some(directory) = file.and_then(|file| file.0.parent()) {
+        let _ = daemon::make_status_directory(directory, owner);
+    }
+}
+
 /// `pid-file`, locked.
 pub(super) fn pid_file(config: &Config) -> Result<Option<PidFile>, StartError> {
     let path = config.pid_file.as_deref();

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
-use super::value::{Address, LogTarget, PortRange, Workers};
+use super::value::{Address, LogTarget, OpenFor, PortRange, Workers};
 use super::Config;
 
 /// What those keys were at the start.
@@ -16,6 +16,7 @@ pub struct Fixed {
     state_dir: Option<PathBuf>,
     pid_file: Option<PathBuf>,
     log: Option<LogTarget>,
+    open_for: Option<OpenFor>,
     workers: Workers,
     passive_ports: PortRange,
     shared: bool,
@@ -31,6 +32,7 @@ impl Fixed {
             state_dir: config.state_dir.clone(),
             pid_file: config.pid_file.clone(),
             log: config.log.clone(),
+            open_for: config.open_for,
             workers: config.workers,
             passive_ports: config.passive_ports,
             shared: config.shared_ports().is_some(),
@@ -61,6 +63,7 @@ impl Fixed {
             ("state-dir", self.state_dir != other.state_dir),
             ("pid-file", self.pid_file != other.pid_file),
             ("log", self.log != other.log),
+            ("open-for", self.open_for != other.open_for),
             ("workers", self.workers != other.workers),
             // Those that sessions share are bound once.
             (
@@ -122,6 +125,7 @@ mod tests {
             ("state-dir", "\"/s\""),
             ("pid-file", "\"/p\""),
             ("log", "\"stderr\""),
+            ("open-for", "\"2h\""),
             ("workers", "17"),
             ("passive-ports", "\"2000\""),
             ("passive-ports", "\"2000-2014\""),

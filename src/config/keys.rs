@@ -1,18 +1,9 @@
-//! Every key that the configuration has or will have, in one table. ftpsd.conf(5) describes each;
+//! Every key that the configuration has, in one table. ftpsd.conf(5) describes each;
 //! a test holds the two against each other.
 
 use std::ops::Range;
 
 use toml::de::DeTable;
-
-/// Whether a key does something yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It does.
-    Built,
-    /// Its name and meaning are fixed; until it works it is refused, so that nobody believes in it.
-    Planned,
-}
 
 /// A key of the configuration.
 #[derive(Debug, Clone, Copy)]
@@ -21,97 +12,83 @@ pub struct Key {
     pub table: &'static str,
     /// Its name.
     pub name: &'static str,
-    /// Whether it does something yet.
-    pub state: State,
 }
 
-const fn built(table: &'static str, name: &'static str) -> Key {
-    Key {
-        table,
-        name,
-        state: State::Built,
-    }
-}
-
-const fn planned(table: &'static str, name: &'static str) -> Key {
-    Key {
-        table,
-        name,
-        state: State::Planned,
-    }
+const fn key(table: &'static str, name: &'static str) -> Key {
+    Key { table, name }
 }
 
 /// The table, in the order of the manual page.
 pub const KEYS: [Key; 66] = [
-    built("", "listen"),
-    built("", "listen-implicit"),
-    built("", "account"),
-    built("", "state-dir"),
-    built("", "pid-file"),
-    planned("", "status-file"),
-    built("", "log"),
-    planned("", "open-for"),
-    built("", "workers"),
-    built("", "allow"),
-    built("", "deny"),
-    built("", "reserve-for"),
-    built("", "sessions-per-address"),
-    built("", "sessions-before-login"),
-    built("", "login-penalty"),
-    built("", "login-timeout"),
-    built("", "idle-timeout"),
-    built("", "tls-timeout"),
-    built("", "data-timeout"),
-    built("", "stall-timeout"),
-    built("", "slowest"),
-    built("", "drain-timeout"),
-    built("", "passive-ports"),
-    built("", "passive-address"),
-    built("", "active-mode"),
-    built("", "data-session"),
-    built("", "truncated-uploads"),
-    built("", "tls-min"),
-    built("", "tls-max"),
-    built("", "plain-from"),
-    built("", "client-ca"),
-    built("", "client-certificates"),
-    built("", "ascii"),
-    built("", "symlinks"),
-    built("", "file-mode"),
-    built("", "keep-free"),
-    built("", "partial-age"),
-    built("", "durable"),
-    built("", "atomic"),
-    built("", "users-file"),
-    built("", "certificate"),
-    built("certificate", "chain"),
-    built("certificate", "key"),
-    built("", "user"),
-    built("user", "name"),
-    built("user", "password"),
-    built("user", "root"),
-    built("user", "access"),
-    built("user", "share"),
-    built("user", "require-mount"),
-    built("user", "client-certificate"),
-    built("user", "data-session"),
-    built("user", "sessions"),
-    built("user", "durable"),
-    built("user", "atomic"),
-    built("user", "file-mode"),
-    built("share", "path"),
-    built("share", "access"),
-    built("share", "require-mount"),
-    built("", "network"),
-    built("network", "from"),
-    built("network", "passive-address"),
-    built("network", "data-session"),
-    built("network", "truncated-uploads"),
-    built("network", "tls-min"),
-    built("network", "tls-max"),
+    key("", "listen"),
+    key("", "listen-implicit"),
+    key("", "account"),
+    key("", "state-dir"),
+    key("", "pid-file"),
+    key("", "status-file"),
+    key("", "log"),
+    key("", "open-for"),
+    key("", "workers"),
+    key("", "allow"),
+    key("", "deny"),
+    key("", "reserve-for"),
+    key("", "sessions-per-address"),
+    key("", "sessions-before-login"),
+    key("", "login-penalty"),
+    key("", "login-timeout"),
+    key("", "idle-timeout"),
+    key("", "tls-timeout"),
+    key("", "data-timeout"),
+    key("", "stall-timeout"),
+    key("", "slowest"),
+    key("", "drain-timeout"),
+    key("", "passive-ports"),
+    key("", "passive-address"),
+    key("", "active-mode"),
+    key("", "data-session"),
+    key("", "truncated-uploads"),
+    key("", "tls-min"),
+    key("", "tls-max"),
+    key("", "plain-from"),
+    key("", "client-ca"),
+    key("", "client-certificates"),
+    key("", "ascii"),
+    key("", "symlinks"),
+    key("", "file-mode"),
+    key("", "keep-free"),
+    key("", "partial-age"),
+    key("", "durable"),
+    key("", "atomic"),
+    key("", "users-file"),
+    key("", "certificate"),
+    key("certificate", "chain"),
+    key("certificate", "key"),
+    key("", "user"),
+    key("user", "name"),
+    key("user", "password"),
+    key("user", "root"),
+    key("user", "access"),
+    key("user", "share"),
+    key("user", "require-mount"),
+    key("user", "client-certificate"),
+    key("user", "data-session"),
+    key("user", "sessions"),
+    key("user", "durable"),
+    key("user", "atomic"),
+    key("user", "file-mode"),
+    key("share", "path"),
+    key("share", "access"),
+    key("share", "require-mount"),
+    key("", "network"),
+    key("network", "from"),
+    key("network", "passive-address"),
+    key("network", "data-session"),
+    key("network", "truncated-uploads"),
+    key("network", "tls-min"),
+    key("network", "tls-max"),
 ];
 
-/// Refuses keys that do not exist and keys that do nothing yet.
+/// Refuses keys that do not exist.
 ///
 /// # Errors
 /// The place of the first such key and what to do about it.
@@ -145,25 +122,13 @@ pub fn check(table: &DeTable<'_>) -> Result<(), (Range<usize>, String)> {
 fn check_table(place: &str, table: &DeTable<'_>) -> Result<(), (Range<usize>, String)> {
     for name in table.keys() {
         let text: &str = name.get_ref();
-        let known = KEYS
-            .iter()
-            .find(|key| key.table == place && key.name == text);
-        let message = match known.map(|key| key.state) {
-            Some(State::Built) => continue,
-            Some(State::Planned) => {
-                format!("`{text}` is not built yet in this version: take the line out")
-            }
-            None => {
-                let names = KEYS
-                    .iter()
-                    .filter(|key| key.table == place && key.state == State::Built)
-                    .map(|key| key.name);
-                format!(
-                    "unknown key `{text}`: expected one of {}",
-                    names.collect::<Vec<_>>().join(", ")
-                )
-            }
-        };
+        let keys = KEYS.iter().filter(|key| key.table == place);
+        let names: Vec<&str> = keys.map(|key| key.name).collect();
+        if names.contains(&text) {
+            continue;
+        }
+        let names = names.join(", ");
+        let message = format!("unknown key `{text}`: expected one of {names}");
         return Err((name.span(), message));
     }
     Ok(())

@@ -138,10 +138,14 @@ fn a_worker_that_is_kept_free_is_not_the_only_one() {
 }
 
 #[test]
-fn unknown_and_planned_keys_are_refused_by_name() {
+fn unknown_keys_are_refused_by_name() {
     check(
-        &with("open-for = \"2h\""),
-        "f.toml:1:1: `open-for` is not built yet in this version: take the line out",
+        &with("open-for = \"2\""),
+        "f.toml:1:12: expected a time span from \"1s\" up, with its unit, such as \"45m\" or \"2h\"",
+    );
+    check(
+        &with("status-file = \"run/ftpsd.prom\""),
+        "f.toml:1:15: expected an absolute path of a file, such as \"/run/ftpsd/ftpsd.prom\"",
     );
     check(
         &with("deny = [{ a = 1 }]"),

@@ -76,6 +76,27 @@ impl Millis {
     }
 }
 
+/// `open-for` and the option -w: how long the server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenFor(Millis);
+
+impl OpenFor {
+    /// What is expected of its text.
+    pub const EXPECTED: &str =
+        "a time span from \"1s\" up, with its unit, such as \"45m\" or \"2h\"";
+
+    /// The same for the standard library.
+    pub fn duration(self) -> Duration {
+        self.0.duration()
+    }
+
+    /// What the text says, if it is as expected.
+    pub fn parse(text: &str) -> Option<OpenFor> {
+        let span = Millis::parse(text)?;
+        (span.0 >= 1000).then_some(OpenFor(span))
+    }
+}
+
 /// Ports from first to last, such as `"50000-50999"` or `"10021"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
@@ -166,6 +187,18 @@ impl LogTarget {
     }
 }
 
+/// `status-file`: an absolute pathname with a directory and a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusFile(pub PathBuf);
+
+impl StatusFile {
+    fn parse(text: &str) -> Option<StatusFile> {
+        let path = PathBuf::from(text);
+        let names_a_file = path.file_name().is_some() && !text.ends_with('/');
+        (path.is_absolute() && names_a_file).then_some(StatusFile(path))
+    }
+}
+
 /// A password hash in the form of crypt(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PasswordHash {
@@ -241,6 +274,12 @@ impl FromToml for Millis {
     }
 }
 
+impl FromToml for OpenFor {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<OpenFor, Mistake> {
+        parsed(value, OpenFor::EXPECTED, OpenFor::parse)
+    }
+}
+
 impl FromToml for Address {
     fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<Address, Mistake> {
         parsed(
@@ -277,6 +316,16 @@ impl FromToml for LogTarget {
             value,
             "\"syslog\", \"syslog:/path/of/socket\", \"stderr\" or \"udp://192.0.2.1:514\"",
             LogTarget::parse,
+        )
+    }
+}
+
+impl FromToml for StatusFile {
+    fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<StatusFile, Mistake> {
+        parsed(
+            value,
+            "an absolute path of a file, such as \"/run/ftpsd/ftpsd.prom\"",
+            StatusFile::parse,
         )
     }
 }
@@ -365,6 +414,16 @@ mod tests {
     }
 
     #[test]
+    fn a_window_is_a_second_at_least() {
+        for text in ["1s", "1000ms", "2h", "365d"] {
+            assert!(OpenFor::parse(text).is_some(), "{text}");
+        }
+        for text in ["999ms", "0s", "366d", "2", "", "-1s"] {
+            assert_eq!(OpenFor::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn port_ranges() {
         assert_eq!(PortRange::parse("10021").map(PortRange::count), Some(1));
         assert_eq!(
@@ -398,6 +457,19 @@ mod tests {
             "udp:192.0.2.1:514",
         ] {
             assert_eq!(LogTarget::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn status_files() {
+        for right in ["/run/ftpsd/ftpsd.prom", "/status"] {
+            assert_eq!(
+                StatusFile::parse(right),
+                Some(StatusFile(PathBuf::from(right)))
+            );
+        }
+        for wrong in ["", "/", "status", "run/status", "/run/", "/run/.."] {
+            assert_eq!(StatusFile::parse(wrong), None, "{wrong}");
         }
     }
 

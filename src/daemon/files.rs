@@ -195,23 +195,37 @@ impl std::error::Error for StateError {}
 /// # Errors
 /// Why it is not.
 pub fn make_state_directory(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), StateError> {
-    let os = |errno: Errno| StateError::Os(path.to_owned(), errno.into());
-    let private = Mode::from_raw_mode(0o700);
-    let made = match rustix::fs::mkdir(path, private) {
-        Ok(()) => true,
-        // On a file system without write access EROFS may come before EEXIST.
-        Err(Errno::EXIST) => false,
-        Err(Errno::ROFS) if path.is_dir() => false,
-        Err(errno) => return Err(os(errno)),
-    };
+    make_directory(path, 0o700, owner)?;
     let handle = open_directory(path)?;
-    if made {
-        rustix::fs::fchmod(&handle, private).map_err(os)?;
-        if let Some((uid, gid)) = owner {
-            rustix::fs::fchown(&handle, Some(uid), Some(gid)).map_err(os)?;
-        }
-    }
     check(path, &handle, owner)
+}
+
+/// Makes the directory for `status-file`, whose parents are there, with mode 0755 for `owner`, or
+/// for this process. One that is there already stays as it is.
+///
+/// # Errors
+/// Why there is none.
+pub fn make_status_directory(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), StateError> {
+    make_directory(path, 0o755, owner)
+}
+
+/// Makes a directory where there is none.
+fn make_directory(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<(), StateError> {
+    let os = |errno: Errno| StateError::Os(path.to_owned(), errno.into());
+    let mode = Mode::from_raw_mode(mode);
+    match rustix::fs::mkdir(path, mode) {
+        Ok(()) => {}
+        // On a file system without write access EROFS may come before EEXIST.
+        Err(Errno::EXIST) => return Ok(()),
+        Err(Errno::ROFS) if path.is_dir() => return Ok(()),
+        Err(errno) => return Err(os(errno)),
+    }
+    let handle = open_directory(path)?;
+    rustix::fs::fchmod(&handle, mode).map_err(os)?;
+    if let Some((uid, gid)) = owner {
+        rustix::fs::fchown(&handle, Some(uid), Some(gid)).map_err(os)?;
+    }
+    Ok(())
 }
 
 /// Checks the directory if it is there.

@@ -1,10 +1,12 @@
 //! What must outlive a restart: small files in `state-dir`.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Bytes that a file in there may have.
@@ -69,29 +71,65 @@ impl State {
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::open(directory, flags, Mode::empty())?;
-        let temporary = format!("{name}.new");
-        // What a power cut left.
-        match rustix::fs::unlinkat(&directory, &temporary, rustix::fs::AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let private = Mode::from_raw_mode(0o600);
-        let mut file = File::from(rustix::fs::openat(&directory, &temporary, flags, private)?);
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
-        let renamed = written.and_then(|()| {
-            Ok(rustix::fs::renameat(
-                &directory, &temporary, &directory, name,
-            )?)
-        });
-        if renamed.is_err() {
-            let _ = rustix::fs::unlinkat(&directory, &temporary, rustix::fs::AtFlags::empty());
-        }
-        renamed?;
+        replace(&directory, name.as_ref(), bytes, 0o600, File::sync_all)?;
         rustix::fs::fsync(&directory)?;
         Ok(true)
     }
+}
+
+/// Puts `bytes` in the place of the file `name`, whose mode it then is; `keep` is called with them
+/// written and without that name.
+fn replace(
+    directory: &OwnedFd,
+    name: &OsStr,
+    bytes: &[u8],
+    mode: u32,
+    keep: impl FnOnce(&File) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut temporary = OsString::from(name);
+    temporary.push(".new");
+    // What a power cut left.
+    match rustix::fs::unlinkat(directory, &temporary, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(mode);
+    let mut file = File::from(rustix::fs::openat(directory, &temporary, flags, mode)?);
+    let written = file.write_all(bytes).and_then(|()| keep(&file));
+    let renamed = written.and_then(|()| {
+        Ok(rustix::fs::renameat(
+            directory, &temporary, directory, name,
+        )?)
+    });
+    if renamed.is_err() {
+        let _ = rustix::fs::unlinkat(directory, &temporary, AtFlags::empty());
+    }
+    renamed
+}
+
+/// Puts `bytes` in the place of the file that `status-file` names, for everybody to read: whoever
+/// looks sees the old or the new ones. Nothing is synced, to spare the flash.
+///
+/// # Errors
+/// What the system reports; the old ones are still there then.
+pub fn write_status(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Errno::INVAL.into());
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    let all = Mode::from_raw_mode(0o644);
+    // Whatever the umask is; some file systems have no modes.
+    replace(&directory, name, bytes, 0o644, |file| {
+        let _ = rustix::fs::fchmod(file, all);
+        Ok(())
+    })
+}
+
+/// Removes the file that `status-file` named until now, where that can be.
+pub fn remove_status(path: &Path) {
+    let _ = rustix::fs::unlink(path);
 }
 
 #[cfg(test)]
@@ -116,6 +154,37 @@ mod tests {
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o600);
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_status_is_for_everybody_and_follows_no_link() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        let file = path("status");
+        fs::write(path("target"), "theirs").unwrap();
+        // Both names may be anybody's by now.
+        symlink(path("target"), path("status.new")).unwrap();
+        symlink(path("target"), &file).unwrap();
+        for text in ["one", "two"] {
+            write_status(&file, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&file).unwrap(), text);
+        }
+        let about = fs::symlink_metadata(&file).unwrap();
+        assert!(about.is_file());
+        assert_eq!(about.permissions().mode() & 0o7777, 0o644);
+        assert_eq!(fs::read_to_string(path("target")).unwrap(), "theirs");
+        fs::create_dir(path("directory")).unwrap();
+        fs::create_dir(path("third.new")).unwrap();
+        for name in ["directory", "third", "none/at/all"] {
+            assert!(write_status(&path(name), b"x").is_err(), "{name}");
+        }
+        remove_status(&file);
+        let mut left: Vec<_> = fs::read_dir(place.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["directory", "target", "third.new"]);
     }
 
     #[test]

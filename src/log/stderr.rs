@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use super::{lines_lost, Destination, Level};
+use super::{lines_lost, Destination, Level, Lost};
 
 /// What a pipe takes at once without waiting, when poll(2) says that it takes anything.
 const LONGEST_WRITE: usize = 4096;
@@ -14,7 +14,7 @@ const LONGEST_WRITE: usize = 4096;
 /// Standard error. Whoever should read it may not, so a line that would have to wait is dropped
 /// and counted; the count is logged when there is room again.
 pub(super) struct Stderr {
-    lost: Mutex<u32>,
+    lost: Mutex<Lost>,
     /// Standard error opened once more without blocking.
     own: Option<OwnedFd>,
 }
@@ -32,8 +32,8 @@ impl Destination for Stderr {
     fn write(&self, level: Level, line: &str) {
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let mut text = String::new();
-        if *lost > 0 {
-            text = format!("{}: {}\n", Level::Warning, lines_lost(*lost));
+        if lost.untold > 0 {
+            text = format!("{}: {}\n", Level::Warning, lines_lost(lost.untold));
         }
         text.push_str(&format!("{level}: {line}"));
         // Escaped lines are ASCII, so every place is between two characters.
@@ -48,7 +48,15 @@ impl Destination for Stderr {
                 takes_more(&stderr) && stderr.lock().write_all(text.as_bytes()).is_ok()
             }
         };
-        *lost = if written { 0 } else { lost.saturating_add(1) };
+        if written {
+            lost.untold = 0;
+        } else {
+            lost.one_more();
+        }
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).all
     }
 }
 

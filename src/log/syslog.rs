@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use syslog::{Error, Facility, LogFormat, Logger, Severity};
 use time::OffsetDateTime;
 
-use super::{lines_lost, Destination, Level};
+use super::{lines_lost, Destination, Level, Lost};
 
 /// Bytes of a datagram to a syslogd on this device, as of a line on standard error.
 const LONGEST_LOCAL: usize = 4096;
@@ -56,7 +56,7 @@ pub(super) struct Syslog<F> {
 
 struct State<F> {
     logger: Logger<Datagrams, F>,
-    lost: u32,
+    lost: Lost,
 }
 
 impl<F> Syslog<F> {
@@ -68,7 +68,7 @@ impl<F> Syslog<F> {
         };
         let state = State {
             logger: Logger::new(datagrams, form),
-            lost: 0,
+            lost: Lost::default(),
         };
         Syslog {
             state: Mutex::new(state),
@@ -79,15 +79,20 @@ impl<F> Syslog<F> {
 impl<F: for<'a> LogFormat<&'a str> + Send> Destination for Syslog<F> {
     fn write(&self, level: Level, line: &str) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.lost > 0 {
-            let report = lines_lost(state.lost);
+        if state.lost.untold > 0 {
+            let report = lines_lost(state.lost.untold);
             if state.send(Level::Warning, &report) {
-                state.lost = 0;
+                state.lost.untold = 0;
             }
         }
-        if state.lost > 0 || !state.send(level, line) {
-            state.lost = state.lost.saturating_add(1);
+        if state.lost.untold > 0 || !state.send(level, line) {
+            state.lost.one_more();
         }
+    }
+
+    fn lost(&self) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.lost.all
     }
 }
 

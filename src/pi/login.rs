@@ -148,7 +148,6 @@ impl ServerPi<'_> {
         let mut totals = self.service.counters.totals();
         let level = match verdict {
             Verdict::Accepted(_) => {
-                totals.logins += 1;
                 totals.plain_logins += u64::from(clear);
                 Level::Info
             }
@@ -156,11 +155,9 @@ impl ServerPi<'_> {
             | Verdict::NoRoot
             | Verdict::Busy
             | Verdict::Waiting
-            | Verdict::TooMany => {
-                totals.logins_refused += 1;
-                Level::Warning
-            }
+            | Verdict::TooMany => Level::Warning,
         };
+        totals.logins.add(word);
         drop(totals);
         self.log
             .event(level, "login")

@@ -52,7 +52,7 @@ impl Service {
 
     /// Counts and logs a connection that becomes no session.
     pub fn turned_away(&self, number: u32, peer: SocketAddr, reason: &str) {
-        self.counters.totals().turned_away += 1;
+        self.counters.totals().turned_away.add(reason);
         self.log
             .event(Level::Warning, "turned-away")
             .field("session", number)

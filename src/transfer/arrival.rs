@@ -73,9 +73,13 @@ fn await_ours(
         let any = !refused.is_empty();
         for reason in refused.drain(..) {
             *refusals = refusals.saturating_add(1);
-            if matches!(reason, Refused::NotResumed(_) | Refused::Foreign) {
-                terms.counters.totals().handshakes_full += 1;
+            let mut totals = terms.counters.totals();
+            match reason {
+                Refused::NotResumed(_) | Refused::Foreign => totals.handshakes_full += 1,
+                Refused::Handshake(_) => totals.handshakes_failed += 1,
+                Refused::Unreachable(_) => {}
             }
+            drop(totals);
             if *refusals <= MOST_LINES {
                 report(terms, &endpoint, &reason, observed);
             }
@@ -189,6 +193,7 @@ fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused, observed
 /// its handshake.
 fn give_up(terms: &Terms<'_>, endpoint: &DataEndpoint, refused: TransferError) -> TransferError {
     if endpoint.is_connected() {
+        terms.counters.totals().handshakes_failed += 1;
         terms
             .log
             .event(Level::Notice, "data-handshake-failed")

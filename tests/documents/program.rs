@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ftpsd::ceilings::Ceilings;
+use ftpsd::counters::{LOGINS, REPLIES, TRANSFERS, TURNED_AWAY};
 
 use crate::{parse, same, section, sources, text, words, CERTIFICATE, LISTEN, USER};
 
@@ -217,4 +218,48 @@ fn the_manual_has_the_words_of_every_outcome() {
         }
     }
     assert!(count > 15, "only {count} words were found");
+}
+
+/// What is not in the lists is not counted.
+#[test]
+fn the_counted_words_are_those_of_the_log() {
+    let page = text("src/ftpsd.8");
+    let log = section(&page, "LOG");
+    for (event, counted) in [
+        ("turned-away", &TURNED_AWAY[..]),
+        ("login", &LOGINS),
+        ("retrieve", &TRANSFERS),
+    ] {
+        let (_, item) = log.split_once(&format!("\n.It Cm {event} ")).unwrap();
+        let item = item.split("\n.It ").next().unwrap();
+        let (_, said) = item.rsplit_once(".Va re").unwrap();
+        let documented: BTreeSet<String> = said
+            .lines()
+            .filter_map(|line| line.strip_prefix(".Ql "))
+            .map(|line| words(line)[0].clone())
+            .collect();
+        let code = counted.iter().map(|&word| word.to_owned()).collect();
+        same(&format!("words of {event}"), &code, &documented);
+    }
+}
+
+#[test]
+fn every_code_of_a_refusal_is_counted() {
+    let mut made = BTreeSet::new();
+    for (_, text) in sources()
+        .iter()
+        .filter(|(name, _)| name.starts_with("src/proto/"))
+    {
+        for call in ["Reply::new(", "Reply::with_text("] {
+            for rest in text.split(call).skip(1) {
+                let code = rest.trim_start().get(..3).unwrap_or_default();
+                made.extend(code.parse::<u16>().is_ok().then(|| code.to_owned()));
+            }
+        }
+    }
+    made.retain(|code| code.starts_with(['4', '5']));
+    let counted: BTreeSet<String> = REPLIES.iter().map(|&code| code.to_owned()).collect();
+    assert!(made.len() > 15, "{made:?}");
+    let missing: Vec<_> = made.difference(&counted).collect();
+    assert!(missing.is_empty(), "{missing:?} are not counted");
 }

@@ -4,10 +4,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{chown, symlink, MetadataExt};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::thread::CapabilitySet;
 
-use crate::harness::program;
+use crate::harness::{program, PATIENCE};
 use crate::namespace::{ftpsd, run, setup, ACCOUNT, GID, UID};
 
 #[test]
@@ -147,4 +148,38 @@ fn the_directory_for_state_is_the_accounts() {
         let advice = ["state-dir", &format!("chown {UID}")];
         setup.is_refused(ftpsd(&setup, "").args(option), 78, &advice);
     }
+}
+
+/// The last directory of `status-file` is the account's where the start makes it, as after each boot; one
+/// that is there stays whose it is, and only the file is not to be had then.
+#[test]
+#[ignore = "needs root: make test"]
+fn the_directory_of_a_status_file_is_made_for_the_account() {
+    let setup = setup("");
+    let (made, theirs) = (setup.path("made"), setup.path("theirs"));
+    let file = made.join("ftpsd.prom");
+    fs::create_dir(&theirs).unwrap();
+    setup.replace("account", &format!("status-file = {file:?}\naccount"));
+    let (background, _) = setup.start(ftpsd(&setup, "umask 077").args(["-w", "1h"]));
+    let says = |text: &str| fs::read_to_string(&file).is_ok_and(|it| it.contains(text));
+    let deadline = Instant::now() + PATIENCE;
+    while !says("ftpsd_up 1\n") {
+        assert!(Instant::now() < deadline, "it is not written");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    for (path, mode) in [(&made, 0o755), (&file, 0o644)] {
+        let about = fs::metadata(path).unwrap();
+        assert_eq!((about.uid(), about.gid()), (UID, GID), "{path:?}");
+        assert_eq!(about.mode() & 0o7777, mode, "{path:?}");
+    }
+    background.stop();
+    assert!(says("ftpsd_up 0\n"));
+
+    setup.replace("made/", "theirs/");
+    let (background, _) = setup.start(&mut ftpsd(&setup, ""));
+    // It serves nonetheless.
+    let _ = setup.client();
+    background.stop();
+    assert_eq!(fs::metadata(&theirs).unwrap().uid(), 0);
+    assert_eq!(fs::read_dir(&theirs).unwrap().count(), 0);
 }

@@ -168,8 +168,13 @@ impl Background {
     }
 
     /// Sends SIGTERM and waits for the end, which must be one with status 0.
-    pub fn stop(mut self) {
+    pub fn stop(self) {
         rustix::process::kill_process(self.pid, Signal::TERM).unwrap();
+        self.ends();
+    }
+
+    /// Waits for the end, which must be one with status 0.
+    pub fn ends(mut self) {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let ended = rustix::process::waitpid(Some(self.pid), WaitOptions::NOHANG).unwrap();

@@ -13,11 +13,17 @@ use std::panic::AssertUnwindSafe;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::active::ACTIVE;
 use crate::client::Client;
+use crate::exposition::Exposition;
 use crate::gaps::ALONE;
 use crate::harness::{Server, PATIENCE};
 use crate::kernel;
+use crate::reload::reload;
+use crate::signals::counters;
+use crate::status_file;
 use crate::tls::Version;
 use crate::trace::{Call, Tracing};
 use deed::{Deed, Outcome, DEEDS};
@@ -341,6 +347,81 @@ fn want_of_descriptors_or_memory_ends_nothing() {
         assert!(line.starts_with("warning: not-accepting error="), "{line}");
         assert_eq!(failing.server.log().matches("not-accepting").count(), 1);
     }
+}
+
+/// Whatever fails of writing `status-file`, nobody sees half of it, and the next one is whole.
+#[test]
+fn each_call_of_the_status_file_fails_once() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("status");
+    let server = Server::start(&format!("status-file = {file:?}\n"));
+    status_file::wait_for(&file, status_file::is_up);
+    let (mut sessions, mut lines) = (0, 0);
+    for (call, harms) in [
+        ("/^open(at)?$:error=EMFILE:when=1", true),
+        ("openat:error=EACCES:when=1", true),
+        ("unlinkat:error=EROFS:when=1", true),
+        ("/^renameat2?$:error=EIO:when=1", true),
+        ("fchmod:error=EPERM:when=1", false),
+        ("close:error=EIO:when=1..2", false),
+    ] {
+        let fault = ["-e".to_owned(), format!("inject={call}")];
+        let tracing = Tracing::attach(&server, &fault);
+        fs::remove_file(&file).unwrap();
+        server.signal(Signal::USR1);
+        if harms {
+            lines += 1;
+            server.wait_for_count("warning: status-not-written ", lines);
+        } else {
+            status_file::wait_for(&file, status_file::is_up);
+        }
+        let calls = tracing.detach();
+        assert!(calls.iter().flatten().any(Call::is_injected), "{call}");
+        Client::ready(&server, Version::V13).expect("QUIT", 221);
+        sessions += 1;
+        let expected = |it: &Exposition| it.value("ftpsd_sessions_total") == sessions;
+        status_file::ask(&server, &file, expected);
+        // It may be asked for once more.
+        server.wait_until_all_sleep();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "{call}");
+        assert_eq!(server.log().matches("status-not-written").count(), lines);
+    }
+}
+
+/// A medium that hangs takes only the thread that writes `status-file` along, and the end waits two
+/// seconds for it.
+#[test]
+fn a_status_file_that_hangs_stops_nothing() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("status");
+    let mut server = Server::start(&format!("status-file = {file:?}\n"));
+    status_file::wait_for(&file, status_file::is_up);
+    let fault = "inject=renameat:delay_enter=60000000";
+    let tracing = Tracing::attach(&server, &["-e".to_owned(), fault.to_owned()]);
+    server.signal(Signal::USR1);
+    let half = directory.path().join("status.new");
+    let deadline = Instant::now() + PATIENCE;
+    while !half.exists() {
+        assert!(Instant::now() < deadline, "it is not written");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Sessions that rename nothing, for that call is slow now for all.
+    let mut client = Client::ready(&server, Version::V13);
+    assert_eq!(client.retrieve("NLST"), b"");
+    client.expect("QUIT", 221);
+    reload(&server);
+    counters(&server);
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    server.wait_for_log(&["notice: stopped"]);
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    // What it said last is old, which tells.
+    let last = status_file::read(&file).unwrap();
+    assert_eq!(last.value("ftpsd_up"), 1);
+    drop(tracing);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
 }
 
 /// A connection that ends before its session begins has a line nonetheless.
