@@ -44,7 +44,7 @@ pub(super) fn is_root(directory: &OwnedFd) -> Result<bool, Errno> {
 }
 
 /// Linux 5.8 and later say so; `None` from others.
-fn told_by_kernel(directory: &OwnedFd) -> Option<bool> {
+pub(super) fn told_by_kernel(directory: &OwnedFd) -> Option<bool> {
     let mask = StatxFlags::empty();
     let seen = rustix::fs::statx(directory, c"", AtFlags::EMPTY_PATH, mask).ok()?;
     let known = seen

@@ -1,0 +1,171 @@
+//! `-t`: looks at all that a start needs and at what clients would meet then, without listening,
+//! making or keeping anything, and goes on after what it finds.
+
+mod certificates;
+mod hashes;
+mod holder;
+mod places;
+mod ports;
+mod system;
+
+use std::fmt::{Arguments, Display};
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::{prepare, Exit, StartError};
+use crate::ceilings::Ceilings;
+use crate::config::Config;
+use holder::Own;
+
+/// What was said so far: facts on standard output, the rest on standard error.
+#[derive(Debug, Default)]
+struct Report {
+    warnings: u32,
+    errors: u32,
+    /// What a start would fail with: the first error's.
+    status: u8,
+}
+
+impl Report {
+    /// Something that is as it may be, as `KEY: TEXT`.
+    fn fact(&mut self, text: Arguments<'_>) {
+        if writeln!(io::stdout(), "{text}").is_err() {
+            self.count(Exit::Os as u8);
+        }
+    }
+
+    /// A start would serve, but the operator should change something.
+    fn warn(&mut self, text: Arguments<'_>) {
+        self.warnings = self.warnings.saturating_add(1);
+        let _ = writeln!(io::stderr(), "ftpsd: warning: {text}");
+    }
+
+    /// A start would fail.
+    fn error(&mut self, exit: Exit, text: Arguments<'_>) {
+        self.count(exit as u8);
+        let _ = writeln!(io::stderr(), "ftpsd: error: {text}");
+    }
+
+    /// The value, or `None` once it was said as a start says it what is in its way.
+    fn take<T>(&mut self, result: Result<T, StartError>) -> Option<T> {
+        let error = match result {
+            Ok(value) => return Some(value),
+            Err(error) => error,
+        };
+        self.count(error.status);
+        if let Some(message) = error.message {
+            let _ = writeln!(io::stderr(), "ftpsd: {message}");
+        }
+        None
+    }
+
+    fn count(&mut self, status: u8) {
+        if self.errors == 0 {
+            self.status = status;
+        }
+        self.errors = self.errors.saturating_add(1);
+    }
+
+    /// Says how it went, which is the exit status too.
+    fn end(mut self) -> Result<(), StartError> {
+        let warnings = Count(self.warnings, "warning");
+        if self.errors == 0 {
+            match self.warnings {
+                0 => self.fact(format_args!("The configuration is good.")),
+                _ => {
+                    self.status = Exit::Warned as u8;
+                    self.fact(format_args!("The configuration is good, with {warnings}."));
+                }
+            }
+        }
+        if self.errors > 0 {
+            let errors = Count(self.errors, "error");
+            let _ = writeln!(io::stderr(), "A start would fail: {errors} and {warnings}.");
+        }
+        match self.status {
+            0 => Ok(()),
+            status => Err(StartError {
+                status,
+                message: None,
+            }),
+        }
+    }
+}
+
+/// A number of things.
+struct Count(u32, &'static str);
+
+impl Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Count(number, what) = self;
+        let ending = if *number == 1 { "" } else { "s" };
+        write!(f, "{number} {what}{ending}")
+    }
+}
+
+/// Checks the configuration in `file` for a start in the foreground or in the background.
+///
+/// # Errors
+/// The exit status; what it is for has been said.
+pub(super) fn check(file: &Path, foreground: bool) -> Result<(), StartError> {
+    let mut report = Report::default();
+    let loaded = Config::load(file, None).map_err(|error| StartError::new(Exit::Config, error));
+    if let Some(config) = report.take(loaded) {
+        look(&config, file, foreground, &mut report);
+    }
+    report.end()
+}
+
+fn look(config: &Config, file: &Path, foreground: bool, report: &mut Report) {
+    let account = report.take(prepare::account(config, file));
+    report.fact(format_args!("{}", Ceilings::of(config)));
+    report.take(prepare::limits(config));
+    certificates::configured(config, report);
+    // What only root may do or see.
+    let system_account = account.as_ref().and_then(Option::as_ref);
+    report.take(prepare::state_directory(config, system_account, true));
+    let own = Own::new(file, config.pid_file.as_deref());
+    if let Some(path) = &config.pid_file {
+        system::pid_file(path, &own, report);
+    }
+    ports::listening(config, &own, report);
+    // The rest as the account. Whoever stays root would be told what is not so.
+    if let Some(account) = &account {
+        if report.take(prepare::relinquish(account.as_ref())).is_some() {
+            for (file, error) in prepare::unreadable(config, file) {
+                report.warn(format_args!(
+                    "{}: a reload will fail: the server's account cannot read it: {error}",
+                    file.display()
+                ));
+            }
+            certificates::own(config, report);
+            ports::passive(config, report);
+            places::look(config, account.as_ref(), report);
+        }
+    }
+    ports::addresses(config, report);
+    hashes::look(config, report);
+    system::log(config, foreground, report);
+    system::kernel(report);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_is_the_status() {
+        let status = |report: Report| report.end().err().map_or(0, |error| error.status);
+        assert_eq!(status(Report::default()), 0);
+        let mut report = Report::default();
+        report.warn(format_args!("of the test"));
+        assert_eq!(status(report), 1);
+        let mut report = Report::default();
+        report.warn(format_args!("of the test"));
+        report.error(Exit::Unavailable, format_args!("of the test"));
+        let other: Option<()> = report.take(Err(StartError::new(Exit::Config, "of the test")));
+        assert!(other.is_none());
+        assert_eq!((report.errors, report.warnings), (2, 1));
+        assert_eq!(status(report), 69);
+    }
+}
