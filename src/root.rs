@@ -33,7 +33,7 @@ use crate::proto::path::{self, VirtualPath};
 use crate::proto::session::StoreRequest;
 
 pub use directory::{Directory, Found};
-pub use look::{kernel_tells_mounts, look, Look};
+pub use look::Look;
 pub use resolver::Resolver;
 use share::Share;
 pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};

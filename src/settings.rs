@@ -15,7 +15,7 @@ use crate::tls::{CertificateError, Certificates, Clients, Tls};
 pub use own::Own;
 
 /// How many days before its end a certificate is warned of.
-pub const DAYS_AHEAD: i64 = 30;
+const DAYS_AHEAD: i64 = 30;
 
 /// A configuration with everything that it names read and checked. A session keeps those that it
 /// began with.
@@ -119,7 +119,7 @@ impl Settings {
 
     /// Those certificates by their files, with the whole days that are left; fewer than 0 for one
     /// that has ended.
-    fn expiring(&self, now: Option<i64>) -> impl Iterator<Item = (&Path, i64)> {
+    pub fn expiring(&self, now: Option<i64>) -> impl Iterator<Item = (&Path, i64)> {
         self.certificates
             .each()
             .filter_map(move |shown| {

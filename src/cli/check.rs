@@ -27,23 +27,27 @@ struct Report {
 }
 
 impl Report {
-    /// Something that is as it may be, as `KEY: TEXT`.
-    fn fact(&mut self, text: Arguments<'_>) {
-        if writeln!(io::stdout(), "{text}").is_err() {
-            self.count(Exit::Os as u8);
-        }
+    /// Something that is as it may be.
+    fn fact(&mut self, what: &dyn Display, text: &dyn Display) {
+        self.print(format_args!("{what}: {text}"));
     }
 
-    /// A start would serve, but the operator should change something.
-    fn warn(&mut self, text: Arguments<'_>) {
+    /// A start would serve, but the operator should change something, such as `advice` says.
+    fn warn(&mut self, what: &dyn Display, text: &dyn Display, advice: &str) {
         self.warnings = self.warnings.saturating_add(1);
-        let _ = writeln!(io::stderr(), "ftpsd: warning: {text}");
+        complain("warning", what, text, advice);
     }
 
     /// A start would fail.
-    fn error(&mut self, exit: Exit, text: Arguments<'_>) {
+    fn error(&mut self, exit: Exit, what: &dyn Display, text: &dyn Display, advice: &str) {
         self.count(exit as u8);
-        let _ = writeln!(io::stderr(), "ftpsd: error: {text}");
+        complain("error", what, text, advice);
+    }
+
+    fn print(&mut self, text: Arguments<'_>) {
+        if writeln!(io::stdout(), "{text}").is_err() {
+            self.count(Exit::Os as u8);
+        }
     }
 
     /// The value, or `None` once it was said as a start says it what is in its way.
@@ -71,10 +75,10 @@ impl Report {
         let warnings = Count(self.warnings, "warning");
         if self.errors == 0 {
             match self.warnings {
-                0 => self.fact(format_args!("The configuration is good.")),
+                0 => self.print(format_args!("The configuration is good.")),
                 _ => {
                     self.status = Exit::Warned as u8;
-                    self.fact(format_args!("The configuration is good, with {warnings}."));
+                    self.print(format_args!("The configuration is good, with {warnings}."));
                 }
             }
         }
@@ -90,6 +94,15 @@ impl Report {
             }),
         }
     }
+}
+
+/// One line on standard error.
+fn complain(level: &str, what: &dyn Display, text: &dyn Display, advice: &str) {
+    let colon = if advice.is_empty() { "" } else { ": " };
+    let _ = writeln!(
+        io::stderr(),
+        "ftpsd: {level}: {what}: {text}{colon}{advice}"
+    );
 }
 
 /// A number of things.
@@ -109,18 +122,25 @@ impl Display for Count {
 /// The exit status; what it is for has been said.
 pub(super) fn check(file: &Path, foreground: bool) -> Result<(), StartError> {
     let mut report = Report::default();
-    let loaded = Config::load(file, None).map_err(|error| StartError::new(Exit::Config, error));
-    if let Some(config) = report.take(loaded) {
-        look(&config, file, foreground, &mut report);
+    match certificates::load(file, &mut report) {
+        Ok(settings) => {
+            let is_account = look(&settings.config, file, foreground, &mut report);
+            certificates::show(settings, is_account, &mut report);
+        }
+        Err(Some(config)) => {
+            look(&config, file, foreground, &mut report);
+        }
+        Err(None) => {}
     }
     report.end()
 }
 
-fn look(config: &Config, file: &Path, foreground: bool, report: &mut Report) {
+/// Everything but certificates. Whether this process is now what the server would be: whoever stays
+/// root would be told what is not so.
+fn look(config: &Config, file: &Path, foreground: bool, report: &mut Report) -> bool {
+    report.print(format_args!("{}", Ceilings::of(config)));
     let account = report.take(prepare::account(config, file));
-    report.fact(format_args!("{}", Ceilings::of(config)));
     report.take(prepare::limits(config));
-    certificates::configured(config, report);
     // What only root may do or see.
     let system_account = account.as_ref().and_then(Option::as_ref);
     report.take(prepare::state_directory(config, system_account, true));
@@ -129,24 +149,23 @@ fn look(config: &Config, file: &Path, foreground: bool, report: &mut Report) {
         system::pid_file(path, &own, report);
     }
     ports::listening(config, &own, report);
-    // The rest as the account. Whoever stays root would be told what is not so.
-    if let Some(account) = &account {
-        if report.take(prepare::relinquish(account.as_ref())).is_some() {
-            for (file, error) in prepare::unreadable(config, file) {
-                report.warn(format_args!(
-                    "{}: a reload will fail: the server's account cannot read it: {error}",
-                    file.display()
-                ));
-            }
-            certificates::own(config, report);
-            ports::passive(config, report);
-            places::look(config, account.as_ref(), report);
-        }
-    }
     ports::addresses(config, report);
     hashes::look(config, report);
     system::log(config, foreground, report);
     system::kernel(report);
+    let Some(account) = account else {
+        return false;
+    };
+    if report.take(prepare::relinquish(account.as_ref())).is_none() {
+        return false;
+    }
+    for (file, error) in prepare::unreadable(config, file) {
+        let what = "a reload will fail: the server's account cannot read it";
+        report.warn(&file.display(), &format_args!("{what}: {error}"), "");
+    }
+    ports::passive(config, report);
+    places::look(config, account.as_ref(), report);
+    true
 }
 
 #[cfg(test)]
@@ -158,11 +177,11 @@ mod tests {
         let status = |report: Report| report.end().err().map_or(0, |error| error.status);
         assert_eq!(status(Report::default()), 0);
         let mut report = Report::default();
-        report.warn(format_args!("of the test"));
+        report.warn(&"test", &"of the test", "pass it");
         assert_eq!(status(report), 1);
         let mut report = Report::default();
-        report.warn(format_args!("of the test"));
-        report.error(Exit::Unavailable, format_args!("of the test"));
+        report.warn(&"test", &"of the test", "pass it");
+        report.error(Exit::Unavailable, &"test", &"of the test", "");
         let other: Option<()> = report.take(Err(StartError::new(Exit::Config, "of the test")));
         assert!(other.is_none());
         assert_eq!((report.errors, report.warnings), (2, 1));

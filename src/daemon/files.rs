@@ -86,7 +86,7 @@ impl PidFile {
             }
             opened => opened?,
         };
-        rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::empty()).map_err(os)?;
+        may(path, Access::WRITE_OK).map_err(os)?;
         read_number(&mut file, path)
     }
 
@@ -179,8 +179,11 @@ fn read_number(file: &mut File, path: &Path) -> Result<Option<u32>, PidFileError
 /// Whether this process may make `path`, as far as its directory tells.
 fn can_make(path: &Path) -> Result<(), Errno> {
     let parent = path.parent().unwrap_or(Path::new("/"));
-    let access = Access::WRITE_OK | Access::EXEC_OK;
-    rustix::fs::accessat(CWD, parent, access, AtFlags::empty())
+    may(parent, Access::WRITE_OK | Access::EXEC_OK)
+}
+
+fn may(path: &Path, access: Access) -> Result<(), Errno> {
+    rustix::fs::accessat(CWD, path, access, AtFlags::empty())
 }
 
 /// The number in a file, if that is all there is in it.

@@ -77,7 +77,7 @@ fn directories_as_the_account() {
         fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
         let (status, said) = check(&setup);
         assert_eq!(status, Some(1), "{said}");
-        let expected = format!("{name}: the account {ACCOUNT} {expected}: Permission denied");
+        let expected = format!("{name}: account {ACCOUNT} {expected}: Permission denied");
         assert!(said.contains(&expected), "{said}");
     }
     chown(&root, Some(UID), None).unwrap();

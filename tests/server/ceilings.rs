@@ -15,9 +15,7 @@ const WORKERS: usize = 4;
 fn ceilings(server: &Server) -> impl Fn(&str) -> u64 {
     let config = server.certificate().with_file_name("ftpsd.toml");
     let text = run(ftpsd().args(["-t", "-f"]).arg(config)).would_start();
-    let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[6].starts_with("certificate: SHA-256 "), "{text}");
-    let last = lines.last().unwrap();
+    let last = text.lines().last().unwrap();
     assert!(last.starts_with("The configuration is good"), "{text}");
     move |name| {
         let value = text.lines().find_map(|line| {

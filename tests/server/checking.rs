@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use rcgen::{CertificateParams, KeyPair};
 use tempfile::TempDir;
+use time::OffsetDateTime;
 
 use crate::harness::{configuration, ftpsd, inside, invocation, HASH, PATIENCE, USER};
 use crate::kernel;
@@ -177,15 +179,14 @@ fn one_mistake_does_not_hide_the_next() {
         .replace("syslog:", "syslog:/nowhere");
     let said = check.run();
     let (chain, pid) = (check.path("chain.pem"), check.path("pid"));
-    let port = format!("listen-implicit {address}: taken");
     for (place, expected) in [
         &*format!("{}: not PEM", chain.display()),
         &format!("pid-file: {} holds something else", pid.display()),
         "error: listen-implicit 192.0.2.77:0: Cannot assign requested address",
-        &port,
-        "warning: root /nonexistent of anna: this account cannot open it: No such file",
+        &format!("listen-implicit {address}: taken"),
         "warning: passive-address 127.0.0.2: only this device",
         "warning: log: /nowhere",
+        "warning: root /nonexistent of anna: No such file",
     ]
     .into_iter()
     .enumerate()
@@ -320,8 +321,8 @@ fn the_server_that_runs_is_no_error() {
         said.tells(&["listen 0.0.0.0:2121: ", held]);
         said.tells(&["listen-implicit [::]:2990: ", held]);
         if ports != "20000-20999" {
-            let by = "which 16 sessions share, held by the ftpsd that runs";
-            said.tells(&["passive-ports: ", by]);
+            said.tells(&["passive-ports 0.0.0.0:2000: ", held]);
+            said.tells(&["passive-ports [::]:2000: ", held]);
         }
         if has_pid_file {
             said.tells(&["pid-file: ", held]);
@@ -361,7 +362,7 @@ fn ports_that_a_start_would_not_get() {
     check.replace("2121-2122", "2121-2220");
     let said = check.run_by(&mut alone("exec \"$@\""));
     said.complains(0, &[]);
-    said.tells(&["passive-ports: 100 free of 100"]);
+    said.tells(&["passive-ports: 100 free of 100 that were tried, 100 in all"]);
     said.tells(&["passive-ports: 2121 among them"]);
     check.replace("2121-2220", "1024-65535");
     check
@@ -375,7 +376,7 @@ fn ports_that_a_start_would_not_get() {
         .env("AT", "0.0.0.0:2007");
     check
         .run_by(&mut command)
-        .complains(1, &["warning: passive-ports: 15 of 16 "]);
+        .complains(1, &["warning: passive-ports: 15 free of 16 "]);
 }
 
 #[test]
@@ -450,9 +451,9 @@ fn directories_are_looked_at_once_each() {
         &[
             &format!("warning: root {closed} of c: this account cannot list it: Permission denied"),
             &format!("warning: root {read_only} of f: this account cannot write there: "),
-            &format!("warning: root {gone} of g and 1 more: this account cannot open it: No such"),
-            &format!("warning: share {gone} of k: this account cannot open it: No such"),
-            &format!("warning: share {file} of l: this account cannot open it: Not a directory"),
+            &format!("warning: root {gone} of g and 1 more: No such"),
+            &format!("warning: share {gone} of k: No such"),
+            &format!("warning: share {file} of l: Not a directory"),
         ],
     );
     let root = name(&root);
@@ -547,7 +548,7 @@ fn a_configuration_that_lets_nobody_in() {
     fs::write(check.path("users"), format!("{USER}:{HASH}::::::20500:\n")).unwrap();
     let said = check.run();
     said.complains(1, &["warning: users: none can log in"]);
-    said.tells(&["expired: anna"]);
+    said.tells(&["disabled: anna (expired)"]);
 }
 
 #[test]
@@ -621,6 +622,19 @@ fn a_clock_that_is_behind_is_told() {
     let said = check.run();
     said.complains(0, &[]);
     said.tells(&["clock: behind"]);
+}
+
+#[test]
+fn a_certificate_of_the_future_is_told() {
+    let check = Check::new();
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.not_before = OffsetDateTime::now_utc() + time::Duration::hours(2);
+    let chain = params.self_signed(&key).unwrap().pem();
+    fs::write(check.path("chain.pem"), chain).unwrap();
+    fs::write(check.path("key.pem"), key.serialize_pem()).unwrap();
+    let said = check.run();
+    said.complains(1, &["warning: certificate: it is not valid yet"]);
 }
 
 /// What is lost on an old kernel is told, and is no fault of the configuration.

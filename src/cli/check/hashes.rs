@@ -1,5 +1,6 @@
 //! Who can log in, and what the check of a password costs on this processor.
 
+use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use super::{Count, Report};
@@ -14,8 +15,9 @@ const BUDGET: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_millis(300);
 /// From here on a login is slow.
 const SLOW: Duration = Duration::from_secs(1);
-/// So many users are named, and so many costs told.
+/// So many costs are told, and users named as long as the list is no longer.
 const MOST: usize = 20;
+const MOST_BYTES: usize = 1000;
 /// Rounds of sha-crypt where the hash does not tell, and at least.
 const ROUNDS: u32 = 5000;
 const LEAST_ROUNDS: u32 = 1000;
@@ -23,10 +25,10 @@ const LEAST_ROUNDS: u32 = 1000;
 const LEAST_COST: u32 = 4;
 
 /// What hashes have in common that take as long as each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind<'a> {
     /// What stands between the first two dollar signs.
-    name: String,
+    name: &'a str,
     /// Of bcrypt; otherwise rounds.
     cost: u32,
     is_bcrypt: bool,
@@ -35,14 +37,20 @@ struct Kind {
 /// The users without a login and the costs of the others'.
 pub(super) fn look(config: &Config, report: &mut Report) {
     let today = auth::today(SystemTime::now());
-    let mut kinds: Vec<(Kind, u32)> = Vec::new();
-    let (mut disabled, mut expired): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
+    let mut kinds: Vec<(Kind<'_>, u32)> = Vec::new();
+    let (mut without, mut enabled) = (String::new(), 0_usize);
     for user in &config.user {
-        let name = user.name.get_ref().as_str();
-        if user.password == Some(PasswordHash::Disabled) {
-            disabled.push(name);
-        } else if user.expires.zip(today).is_some_and(|(day, now)| day <= now) {
-            expired.push(name);
+        let is_disabled = user.password == Some(PasswordHash::Disabled);
+        let is_expired = user.expires.zip(today).is_some_and(|(day, now)| day <= now);
+        if is_disabled || is_expired {
+            if without.len() < MOST_BYTES {
+                let comma = if without.is_empty() { "" } else { ", " };
+                let expired = if is_disabled { "" } else { " (expired)" };
+                let name = user.name.get_ref();
+                let _ = write!(without, "{comma}{name}{expired}");
+            }
+        } else {
+            enabled = enabled.saturating_add(1);
         }
         let Some(kind) = user.password.as_ref().and_then(Kind::of) else {
             continue;
@@ -52,69 +60,54 @@ pub(super) fn look(config: &Config, report: &mut Report) {
             None => kinds.push((kind, 1)),
         }
     }
-    for (what, names) in [("disabled", &disabled), ("expired", &expired)] {
-        if let Some(named) = names
-            .get(..names.len().min(MOST))
-            .filter(|it| !it.is_empty())
-        {
-            let more = if names.len() > MOST { ", ..." } else { "" };
-            report.fact(format_args!("{what}: {}{more}", named.join(", ")));
-        }
+    if !without.is_empty() {
+        report.fact(&"disabled", &without);
     }
-    if disabled.len().saturating_add(expired.len()) >= config.user.len() {
-        report.warn(format_args!(
-            "users: none can log in: `ftpsd --hash-password` makes what `password` wants"
-        ));
+    if enabled == 0 {
+        let advice = "`ftpsd --hash-password` makes what `password` wants";
+        report.warn(&"users", &"none can log in", advice);
     }
     let deadline = Deadline::after(BUDGET);
     for (kind, users) in kinds.iter().take(MOST) {
         let (time, is_measured) = kind.time(deadline);
-        let text = kind.text();
         let about = if is_measured { "" } else { "about " };
-        let millis = time.as_millis().max(1);
-        let users = Count(*users, "user");
+        let what = if kind.is_bcrypt { "cost" } else { "rounds" };
+        let text = format!(
+            "${}$ {what}={}: {about}{} ms a login, {}",
+            kind.name,
+            kind.cost,
+            time.as_millis().max(1),
+            Count(*users, "user")
+        );
         if time > SLOW {
-            report.warn(format_args!(
-                "hash: {text}: {about}{millis} ms a login, {users}: one login \
-                 hashes at a time: make hashes by `ftpsd --hash-password`"
-            ));
+            let advice = "one login hashes at a time: make hashes by `ftpsd --hash-password`";
+            report.warn(&"hash", &text, advice);
         } else {
-            report.fact(format_args!(
-                "hash: {text}: {about}{millis} ms a login, {users}"
-            ));
+            report.fact(&"hash", &text);
         }
-    }
-    if kinds.len() > MOST {
-        report.fact(format_args!("hash: {} kinds in all", kinds.len()));
     }
 }
 
-impl Kind {
+impl Kind<'_> {
     /// `None` where there is nothing to hash.
-    fn of(hash: &PasswordHash) -> Option<Kind> {
+    fn of(hash: &PasswordHash) -> Option<Kind<'_>> {
         let (text, is_bcrypt) = match hash {
             PasswordHash::Disabled => return None,
             PasswordHash::Bcrypt(text) => (text, true),
             PasswordHash::ShaCrypt(text) => (text, false),
         };
-        let mut fields = text.split('$').skip(1);
-        let (name, second) = (fields.next()?.to_owned(), fields.next()?);
-        let cost = if is_bcrypt {
-            second.parse().ok()?
-        } else {
-            let rounds = second.strip_prefix("rounds=");
-            rounds.map_or(Some(ROUNDS), |rounds| rounds.parse().ok())?
+        let (name, rest) = text.strip_prefix('$')?.split_once('$')?;
+        let (second, _) = rest.split_once('$')?;
+        let cost = match second.strip_prefix("rounds=") {
+            Some(rounds) => rounds.parse().ok()?,
+            None if is_bcrypt => second.parse().ok()?,
+            None => ROUNDS,
         };
         Some(Kind {
             name,
             cost,
             is_bcrypt,
         })
-    }
-
-    fn text(&self) -> String {
-        let what = if self.is_bcrypt { "cost" } else { "rounds" };
-        format!("${}$ {what}={}", self.name, self.cost)
     }
 
     /// How long a login takes, and whether just that was measured: where it takes long, cheaper
@@ -141,20 +134,17 @@ impl Kind {
 
     /// A hash that costs this half as often as told, if there is one.
     fn halved(&self, times: u32) -> Option<PasswordHash> {
-        Some(if self.is_bcrypt {
+        let name = self.name;
+        if self.is_bcrypt {
             let cost = self.cost.checked_sub(times)?;
-            let digits = ".".repeat(53);
-            (cost >= LEAST_COST)
-                .then(|| PasswordHash::Bcrypt(format!("${}${cost:02}${digits}", self.name)))?
-        } else {
-            let rounds = self.cost.checked_shr(times)?;
-            let digits = ".".repeat(if self.name == "5" { 43 } else { 86 });
-            (rounds >= LEAST_ROUNDS).then(|| {
-                PasswordHash::ShaCrypt(format!(
-                    "${}$rounds={rounds}$saltsaltsaltsalt${digits}",
-                    self.name
-                ))
-            })?
+            // 53 characters, as good as any.
+            return (cost >= LEAST_COST)
+                .then(|| PasswordHash::Bcrypt(format!("${name}${cost:02}${:.<53}", "")));
+        }
+        let rounds = self.cost.checked_shr(times)?;
+        let length = if name == "5" { 43 } else { 86 };
+        (rounds >= LEAST_ROUNDS).then(|| {
+            PasswordHash::ShaCrypt(format!("${name}$rounds={rounds}$salt${:.<length$}", ""))
         })
     }
 }
@@ -165,21 +155,24 @@ mod tests {
 
     use super::*;
 
-    fn kind(text: &str) -> Kind {
-        Kind::of(&PasswordHash::parse(text).unwrap()).unwrap()
-    }
-
     #[test]
     fn kinds_and_costs() {
         let (long, short, bcrypt) = ("x".repeat(86), "x".repeat(43), "x".repeat(53));
-        for (hash, expected) in [
-            (format!("$6$salt${long}"), "$6$ rounds=5000"),
-            (format!("$5$rounds=1000$salt${short}"), "$5$ rounds=1000"),
-            (format!("$2y$12${bcrypt}"), "$2y$ cost=12"),
+        for (hash, name, cost) in [
+            (format!("$6$salt${long}"), "6", 5000),
+            (format!("$5$rounds=1000$salt${short}"), "5", 1000),
+            (format!("$2y$12${bcrypt}"), "2y", 12),
         ] {
-            assert_eq!(kind(&hash).text(), expected);
-            let cheaper = kind(&hash).halved(0).unwrap();
-            assert_eq!(Kind::of(&cheaper), Some(kind(&hash)), "{cheaper:?}");
+            let hash = PasswordHash::parse(&hash).unwrap();
+            let kind = Kind::of(&hash).unwrap();
+            assert_eq!((kind.name, kind.cost), (name, cost));
+            // What is tried in its place is one that can be configured.
+            let tried = kind.halved(0).unwrap();
+            assert_eq!(Kind::of(&tried), Some(kind));
+            let (PasswordHash::Bcrypt(text) | PasswordHash::ShaCrypt(text)) = &tried else {
+                panic!("{tried:?}");
+            };
+            assert_eq!(PasswordHash::parse(text), Some(tried.clone()));
         }
         assert_eq!(Kind::of(&PasswordHash::Disabled), None);
     }
@@ -189,7 +182,6 @@ mod tests {
     fn twice_the_cost_takes_longer() {
         for (name, cost, is_bcrypt) in [("5", 64_000, false), ("6", 64_000, false), ("2b", 9, true)]
         {
-            let name = name.to_owned();
             let kind = Kind {
                 name,
                 cost,
@@ -207,7 +199,6 @@ mod tests {
     fn the_dearest_are_not_waited_for() {
         let started = Instant::now();
         for (name, cost, is_bcrypt) in [("6", 999_999_999, false), ("2b", 31, true)] {
-            let name = name.to_owned();
             let kind = Kind {
                 name,
                 cost,
@@ -217,7 +208,11 @@ mod tests {
             assert!(!is_measured && time > Duration::from_secs(100), "{time:?}");
         }
         assert!(started.elapsed() < Duration::from_secs(60));
-        let cheap = kind(&format!("$2b$04${}", "x".repeat(53)));
+        let cheap = Kind {
+            name: "2b",
+            cost: 4,
+            is_bcrypt: true,
+        };
         assert!(cheap.time(Deadline::after(BUDGET)).1);
     }
 }

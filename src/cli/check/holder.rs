@@ -1,11 +1,13 @@
 //! Who has a port, as far as /proc shows it.
 
+use std::ffi::OsStr;
+use std::fmt::Write;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::super::{options, DEFAULT_CONFIG};
+use super::super::DEFAULT_CONFIG;
 
 /// What /proc/net/tcp calls a socket that listens.
 const LISTEN: &str = "0A";
@@ -39,25 +41,25 @@ impl<'a> Own<'a> {
 
     /// Whether the process is such a server: it has the pid file open, or was called like one.
     pub(super) fn is(&self, pid: u32) -> bool {
-        let has_pid_file = self.pid_file.is_some()
-            && descriptors(pid).any(|path| identity(&path) == self.pid_file);
-        has_pid_file || self.was_called(pid).unwrap_or(false)
+        let mut has_pid_file = false;
+        if self.pid_file.is_some() {
+            each(&format!("{pid}/fd"), &mut |path| {
+                has_pid_file |= identity(path) == self.pid_file;
+            });
+        }
+        has_pid_file || self.is_named(&read(pid, "cmdline"))
     }
 
-    fn was_called(&self, pid: u32) -> Option<bool> {
-        let text = String::from_utf8(fs::read(format!("/proc/{pid}/cmdline")).ok()?).ok()?;
+    /// Whether the words of a command, each with a NUL after it, name the program and this
+    /// configuration, be it from another directory.
+    fn is_named(&self, words: &str) -> bool {
+        let file = match words.split_once("\0-f") {
+            Some((_, rest)) => rest.trim_start_matches('\0').split('\0').next(),
+            None => Some(DEFAULT_CONFIG),
+        };
         // An emulator may stand before it.
-        let mut words = text.split_terminator('\0');
-        words.find(|word| word.rsplit('/').next() == Some("ftpsd"))?;
-        let given = options().parse(words).ok()?.opt_str("f");
-        let file = given.as_deref().unwrap_or(DEFAULT_CONFIG);
-        Some(if file.starts_with('/') {
-            let file = format!("/proc/{pid}/root{file}");
-            identity(file.as_ref())? == identity(self.config)?
-        } else {
-            // What it was relative to, nobody knows any more.
-            Path::new(file).file_name() == self.config.file_name()
-        })
+        let is_ftpsd = words.contains("/ftpsd\0") || words.starts_with("ftpsd\0");
+        is_ftpsd && file.is_some_and(|file| self.config.ends_with(file))
     }
 }
 
@@ -69,79 +71,80 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 
 /// Who listens where `address` cannot be bound for it.
 pub(super) fn of(address: SocketAddr, own: &Own<'_>) -> Holder {
-    let mut links = Vec::new();
+    let mut links: Vec<PathBuf> = Vec::new();
     // Not /proc/net, which a sandbox may hide.
-    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let table = fs::read_to_string(file).unwrap_or_default();
-        let inodes = table.lines().filter_map(|line| inode(line, address));
-        links.extend(inodes.map(|inode| format!("socket:[{inode}]")));
+    for file in ["tcp", "tcp6"] {
+        let table = fs::read_to_string(format!("/proc/self/net/{file}"));
+        for line in table.unwrap_or_default().lines() {
+            if let Some(inode) = inode(line, address) {
+                links.push(format!("socket:[{inode}]").into());
+            }
+        }
     }
     let mut found = Holder::Unknown;
-    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|it| it.parse().ok()) else {
-            continue;
+    each("", &mut |process| {
+        let name = process.file_name().and_then(OsStr::to_str);
+        let Some(pid) = name.and_then(|name| name.parse().ok()) else {
+            return;
         };
-        let has = descriptors(pid).any(|path| {
-            let link = fs::read_link(path).unwrap_or_default();
-            links
-                .iter()
-                .any(|wanted| link.as_os_str() == wanted.as_str())
+        let mut has = false;
+        each(&format!("{pid}/fd"), &mut |path| {
+            has |= fs::read_link(path).is_ok_and(|link| links.contains(&link));
         });
         if has && own.is(pid) {
-            return Holder::Own(pid);
+            found = Holder::Own(pid);
+        } else if has && found == Holder::Unknown {
+            let name = read(pid, "comm").trim_end().escape_debug().to_string();
+            found = Holder::Other(name, pid);
         }
-        if has && found == Holder::Unknown {
-            let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-            let name = String::from_utf8_lossy(name.trim_ascii_end());
-            found = Holder::Other(name.escape_debug().to_string(), pid);
-        }
-    }
+    });
     found
 }
 
-/// Those that this process may look at.
-fn descriptors(pid: u32) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd"));
-    entries
+/// A file of a process in /proc; empty where it cannot be read.
+fn read(pid: u32, name: &str) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Visits what is in a directory of /proc, as far as this process may look at it.
+fn each(directory: &str, visit: &mut dyn FnMut(&Path)) {
+    for entry in fs::read_dir(format!("/proc/{directory}"))
         .into_iter()
         .flatten()
-        .flatten()
-        .map(|entry| entry.path())
+    {
+        if let Ok(entry) = entry {
+            visit(&entry.path());
+        }
+    }
 }
 
-/// The inode of a listening socket that keeps others from `wanted`, out of its line.
+/// The inode of a listening socket that keeps others from `wanted`, out of its line. The bytes of an
+/// address stand there in words of 32 bits, each in the order of this processor.
 fn inode(line: &str, wanted: SocketAddr) -> Option<&str> {
-    let mut words = line.split_whitespace();
-    let (address, port) = words.nth(1)?.split_once(':')?;
+    let mut words = line.split_ascii_whitespace();
+    let (there, port) = words.nth(1)?.split_once(':')?;
     let state = words.nth(1)?;
     let inode = words.nth(5)?;
+    let mut hex = String::new();
+    let mut push = |bytes: &[u8]| {
+        for word in bytes.chunks(4) {
+            if let &[a, b, c, d] = word {
+                let _ = write!(hex, "{:08X}", u32::from_ne_bytes([a, b, c, d]));
+            }
+        }
+    };
+    match wanted.ip() {
+        IpAddr::V4(address) => push(&address.octets()),
+        IpAddr::V6(address) => push(&address.octets()),
+    }
+    // A socket for IPv6 may be one for IPv4 too, but not the other way.
+    let in_the_way = there.len() >= hex.len()
+        && (there.ends_with(&hex)
+            || there.bytes().all(|digit| digit == b'0')
+            || wanted.ip().is_unspecified());
     let same_port = u16::from_str_radix(port, 16) == Ok(wanted.port());
-    (state == LISTEN && same_port && is_in_the_way(ip(address)?, wanted.ip())).then_some(inode)
-}
-
-/// It is made up of words of 32 bits, whose bytes have the order of this processor.
-fn ip(hex: &str) -> Option<IpAddr> {
-    let mut bytes = [0; 16];
-    for (place, word) in bytes.chunks_mut(4).zip(hex.as_bytes().chunks(8)) {
-        let word = u32::from_str_radix(std::str::from_utf8(word).ok()?, 16).ok()?;
-        place.copy_from_slice(&word.to_ne_bytes());
-    }
-    let [a, b, c, d, ..] = bytes;
-    match hex.len() {
-        8 => Some(Ipv4Addr::new(a, b, c, d).into()),
-        32 => Some(Ipv6Addr::from(bytes).into()),
-        _ => None,
-    }
-}
-
-/// Whether a socket that listens there takes what one for `wanted` would; one for all of IPv6 may
-/// be one for IPv4 too.
-pub(super) fn is_in_the_way(there: IpAddr, wanted: IpAddr) -> bool {
-    let there = there.to_canonical();
-    let same_family = there.is_ipv4() == wanted.is_ipv4();
-    there == wanted
-        || there.is_unspecified() && (same_family || there.is_ipv6())
-        || wanted.is_unspecified() && same_family
+    (state == LISTEN && same_port && in_the_way).then_some(inode)
 }
 
 #[cfg(test)]
@@ -186,6 +189,29 @@ mod tests {
         ] {
             assert_eq!(inode(none, any), None, "{none}");
         }
+    }
+
+    #[test]
+    fn commands_that_name_the_configuration() {
+        let own = |config: &'static str, words: &str| {
+            Own::new(Path::new(config), None).is_named(&words.replace(' ', "\0"))
+        };
+        for (words, is_own) in [
+            ("/usr/sbin/ftpsd -f /etc/a.toml ", true),
+            ("ftpsd -F -f/etc/a.toml ", true),
+            ("qemu-arm /tmp/ftpsd -f etc/a.toml -F ", true),
+            ("ftpsd -f a.toml ", true),
+            ("ftpsd -f /etc/ba.toml ", false),
+            ("ftpsd -f b/a.toml ", false),
+            ("ftpsd -f ", false),
+            ("ftpsd ", false),
+            ("vsftpd -f /etc/a.toml ", false),
+            ("", false),
+        ] {
+            assert_eq!(own("/etc/a.toml", words), is_own, "{words}");
+        }
+        assert!(own(DEFAULT_CONFIG, "/usr/sbin/ftpsd "));
+        assert!(own(DEFAULT_CONFIG, "ftpsd -F "));
     }
 
     #[test]

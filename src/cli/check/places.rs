@@ -1,173 +1,142 @@
 //! The directories that users see, looked at as the account: each once, whoever they are of.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::Report;
 use crate::config::storage::Storage;
+use crate::config::value::Access;
 use crate::config::Config;
 use crate::privilege::Account;
-use crate::proto::parameters::{Right, Rights};
-use crate::root::{self, Look};
+use crate::proto::parameters::Right;
+use crate::root::Root;
 
-/// So many good ones are named.
-const MOST_GOOD: u32 = 20;
-
-/// A root or share, with all whose it is.
-struct Place<'a> {
+/// What users want of a directory.
+#[derive(PartialEq, Eq)]
+struct Wish<'a> {
     is_root: bool,
     path: &'a Path,
     require_mount: bool,
     lists: bool,
     writes: bool,
-    durable: bool,
-    first: &'a str,
-    others: u32,
+    storage: Storage,
 }
 
-/// Everything that users would find missing.
+/// Everything that users would find missing, each directory once, whoever's it is.
 pub(super) fn look(config: &Config, account: Option<&Account>, report: &mut Report) {
-    let mut places: Vec<Place<'_>> = Vec::new();
+    let mut wishes: Vec<(Wish<'_>, &str, u32)> = Vec::new();
     for user in &config.user {
-        let durable = Storage::of(config, user).durable;
-        let root = (true, &user.root, user.access.0, user.require_mount);
-        let shares = user.share.values();
-        let shares = shares.map(|it| (false, &it.path, it.access.0, it.require_mount));
-        for (is_root, path, rights, require_mount) in std::iter::once(root).chain(shares) {
-            let place = Place {
+        let mut add = |is_root, path, access: Access, require_mount| {
+            let wish = Wish {
                 is_root,
-                path: path.get_ref(),
+                path,
                 require_mount,
-                lists: rights.allow(Right::List),
-                writes: writes(rights),
-                durable,
-                first: user.name.get_ref(),
-                others: 0,
+                lists: access.0.allow(Right::List),
+                writes: Right::ALL
+                    .iter()
+                    .any(|(right, _)| changes(*right) && access.0.allow(*right)),
+                storage: Storage::of(config, user),
             };
-            match places.iter_mut().find(|other| other.is_like(&place)) {
-                Some(other) => other.others = other.others.saturating_add(1),
-                None => places.push(place),
+            for (other, _, others) in &mut wishes {
+                if *other == wish {
+                    *others = others.saturating_add(1);
+                    return;
+                }
             }
+            wishes.push((wish, user.name.get_ref(), 0));
+        };
+        add(true, user.root.get_ref(), user.access, user.require_mount);
+        for share in user.share.values() {
+            add(
+                false,
+                share.path.get_ref(),
+                share.access,
+                share.require_mount,
+            );
         }
     }
     let account = match account {
-        Some(account) => format!("the account {}", account.name),
-        None => "this account".to_owned(),
+        Some(account) => ("account ", &*account.name),
+        None => ("this account", ""),
     };
-    let mut good = 0_u32;
-    for place in &places {
-        let name = place.name();
-        let look = match root::look(place.path) {
-            Ok(look) => look,
-            Err(Errno::NOENT) if place.require_mount => {
-                report.fact(format_args!("{name}: not there, so not mounted"));
-                continue;
-            }
-            Err(errno) => {
-                report.warn(format_args!(
-                    "{name}: {account} cannot open it: {errno}: make it, or name another"
-                ));
-                continue;
-            }
-        };
-        if place.require_mount && !look.is_mounted {
-            report.fact(format_args!(
-                "{name}: nothing is mounted there, so nobody gets in until it is"
-            ));
-        } else if !place.complain(&name, &account, &look, config.keep_free.0, report) {
-            good = good.saturating_add(1);
-            if good <= MOST_GOOD {
-                place.praise(&name, &look, report);
-            }
+    for (wish, first, others) in &wishes {
+        let kind = if wish.is_root { "root" } else { "share" };
+        let mut name = format!("{kind} {} of {first}", wish.path.display());
+        if *others > 0 {
+            name = format!("{name} and {others} more");
         }
-    }
-    if good > MOST_GOOD {
-        report.fact(format_args!("roots and shares: {good} good ones in all"));
+        wish.look(&name, account, report);
     }
 }
 
-fn writes(rights: Rights) -> bool {
-    Right::ALL.iter().any(|(right, _)| match right {
+fn changes(right: Right) -> bool {
+    match right {
         Right::Read | Right::List => false,
         Right::Write
         | Right::Overwrite
         | Right::Append
         | Right::Delete
         | Right::Rename
-        | Right::Mkdir => rights.allow(*right),
-    })
+        | Right::Mkdir => true,
+    }
 }
 
-impl Place<'_> {
-    fn is_like(&self, other: &Place<'_>) -> bool {
-        let wants = |it: &Place<'_>| {
-            (
-                it.is_root,
-                it.require_mount,
-                it.lists,
-                it.writes,
-                it.durable,
-            )
+impl Wish<'_> {
+    fn look(&self, name: &str, (kind, account): (&str, &str), report: &mut Report) {
+        // As a session opens it, but for the user's name.
+        let root = match Root::open(self.path, "", self.storage) {
+            Ok(root) => root,
+            Err(error) if self.require_mount && error.kind() == ErrorKind::NotFound => {
+                return report.fact(&name, &"not there, so not mounted");
+            }
+            Err(error) => {
+                return report.warn(&name, &error, "make it, for the account, or name another");
+            }
         };
-        self.path == other.path && wants(self) == wants(other)
-    }
-
-    fn name(&self) -> String {
-        let kind = if self.is_root { "root" } else { "share" };
-        let (path, first) = (self.path.display(), self.first);
-        match self.others {
-            0 => format!("{kind} {path} of {first}"),
-            others => format!("{kind} {path} of {first} and {others} more"),
+        if self.require_mount && root.require_mount().is_err() {
+            return report.fact(&name, &"nothing is mounted there, so it is shut until then");
         }
-    }
-
-    /// Says what its users cannot do there; whether there was anything.
-    fn complain(
-        &self,
-        name: &str,
-        account: &str,
-        look: &Look,
-        keep_free: u64,
-        report: &mut Report,
-    ) -> bool {
+        let look = root.look();
         let before = report.warnings;
-        let mut cannot = |what: &str, errno: Errno| {
-            let advice = match errno {
-                Errno::ROFS => "mount it for writing, or take the right away",
-                _ => "give it to the account by chown(1), or take the right away",
+        for (is_wanted, what, may) in [
+            (true, "enter it", look.enter),
+            (self.lists && look.enter.is_ok(), "list it", look.list),
+            (self.writes, "write there", look.write),
+        ] {
+            let Err(errno) = may else { continue };
+            if is_wanted {
+                let advice = match errno {
+                    Errno::ROFS => "mount it for writing, or take the right away",
+                    _ => "give it to the account by chown(1), or take the right away",
+                };
+                report.warn(
+                    &name,
+                    &format_args!("{kind}{account} cannot {what}: {errno}"),
+                    advice,
+                );
+            }
+        }
+        let (free, floor) = (look.free, self.storage.keep_free);
+        if let (true, Some(free)) = (self.writes, free.filter(|free| *free < floor)) {
+            report.warn(
+                &name,
+                &format_args!("{free} bytes are free, and keep-free is {floor}: no uploads"),
+                "make room",
+            );
+        }
+        if report.warnings == before {
+            let note = match self.writes {
+                true if look.is_memory && self.storage.durable => {
+                    ", in memory: gone with the power, durable or not"
+                }
+                true if look.is_fat => ", FAT: no journal, owners and modes",
+                true | false => "",
             };
-            report.warn(format_args!(
-                "{name}: {account} cannot {what}: {errno}: {advice}"
-            ));
-        };
-        if let Err(errno) = look.enter {
-            cannot("enter it", errno);
-        } else if let (true, Err(errno)) = (self.lists, look.list) {
-            cannot("list it", errno);
+            let rights = if self.writes { "writable" } else { "readable" };
+            let free = free.unwrap_or(0) >> 20;
+            report.fact(&name, &format_args!("{rights}, {free} MiB free{note}"));
         }
-        if let (true, Err(errno)) = (self.writes, look.write) {
-            cannot("write there", errno);
-        }
-        if let (true, Some(free)) = (self.writes, look.free.filter(|free| *free < keep_free)) {
-            report.warn(format_args!(
-                "{name}: {free} bytes are free, and keep-free is {keep_free}: uploads are refused: \
-                 make room"
-            ));
-        }
-        report.warnings > before
-    }
-
-    fn praise(&self, name: &str, look: &Look, report: &mut Report) {
-        let free = look.free.unwrap_or(0) >> 20;
-        let note = if look.is_memory && self.writes && self.durable {
-            ", in memory: gone when the device is switched off, durable or not"
-        } else if look.is_fat && self.writes {
-            ", FAT: without a journal, owners and modes"
-        } else {
-            ""
-        };
-        let rights = if self.writes { "writable" } else { "readable" };
-        report.fact(format_args!("{name}: {rights}, {free} MiB free{note}"));
     }
 }

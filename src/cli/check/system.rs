@@ -10,10 +10,11 @@ use rustix::rand::GetRandomFlags;
 use super::super::prepare::pid_file_error;
 use super::holder::Own;
 use super::Report;
+use crate::config::storage::Storage;
 use crate::config::value::LogTarget;
 use crate::config::Config;
 use crate::daemon::PidFile;
-use crate::root::{self, Resolver};
+use crate::root::Root;
 
 /// What newer kernels have and the server can do without: one line each, with what is lost.
 pub(super) fn kernel(report: &mut Report) {
@@ -21,49 +22,44 @@ pub(super) fn kernel(report: &mut Report) {
     let release = system.release().to_string_lossy();
     let renamed = rustix::fs::renameat_with(CWD, c"", CWD, c"", RenameFlags::NOREPLACE);
     let random = rustix::rand::getrandom(&mut [0_u8; 1][..], GetRandomFlags::NONBLOCK);
-    let walks = match Resolver::detect(CWD, true) {
-        Resolver::Walk { .. } => true,
-        Resolver::Openat2 { .. } => false,
-    };
+    let root = Root::open(Path::new("/"), "", Storage::default());
+    let (resolves, tells_mounts) = root.map_or((false, false), |root| root.kernel_helps());
     let mut all = true;
-    for (is_missing, what) in [
+    for (is_there, what) in [
         (
-            walks,
-            "openat2(2), of 5.6: pathnames are looked up part by part, in more calls",
+            resolves,
+            "openat2(2), of 5.6: pathnames are looked up part by part",
         ),
         (
-            !root::kernel_tells_mounts(),
-            "what statx(2) tells since 5.8: require-mount takes a part of a file system that is \
-             mounted beside it for a plain directory",
+            tells_mounts,
+            "what statx(2) tells since 5.8: require-mount sees no part of a file system that is \
+             mounted on another of its parts",
         ),
         (
-            matches!(renamed, Err(Errno::NOSYS | Errno::INVAL)),
-            "renameat2(2), of 3.15: who may not replace could, in the moment after it was looked",
+            !matches!(renamed, Err(Errno::NOSYS | Errno::INVAL)),
+            "renameat2(2), of 3.15: what comes in the moment of a rename may be replaced",
         ),
         (
-            random == Err(Errno::NOSYS),
-            "getrandom(2), of 3.17: random numbers come from /dev/urandom, which must be there",
+            random != Err(Errno::NOSYS),
+            "getrandom(2), of 3.17: /dev/urandom must be there",
         ),
         (
-            rustix::thread::no_new_privs().is_err(),
-            "no_new_privs, of 3.5: only the empty sets of capabilities keep what the server runs \
-             from getting some",
+            rustix::thread::no_new_privs().is_ok(),
+            "no_new_privs, of 3.5: the empty sets of capabilities have to do",
         ),
         (
-            !Path::new("/proc/self/fd").exists(),
-            "/proc, or it is not mounted: who has a port is not told, and what else is mounted \
-             below a root",
+            Path::new("/proc/self").exists(),
+            "/proc: it does not tell who has a port, and what is mounted below a root",
         ),
     ] {
-        if is_missing {
+        if !is_there {
             all = false;
-            report.fact(format_args!("kernel: Linux {release} lacks {what}"));
+            report.fact(&"kernel", &format_args!("Linux {release} lacks {what}"));
         }
     }
     if all {
-        report.fact(format_args!(
-            "kernel: Linux {release}, everything that the server can use is there"
-        ));
+        let all = "everything that the server can use is there";
+        report.fact(&"kernel", &format_args!("Linux {release}, {all}"));
     }
 }
 
@@ -74,21 +70,22 @@ pub(super) fn log(config: &Config, foreground: bool, report: &mut Report) {
         false => LogTarget::syslog(),
     };
     match config.log.as_ref().unwrap_or(&default) {
-        LogTarget::Stderr if foreground => report.fact(format_args!("log: standard error")),
-        LogTarget::Stderr => report.warn(format_args!(
-            "log: \"stderr\" is for a start with -F, and one without it is refused: write \
-             \"syslog\", or check with -F too"
-        )),
-        LogTarget::Udp(server) => report.fact(format_args!("log: {server}, by UDP")),
+        LogTarget::Stderr if foreground => report.fact(&"log", &"standard error"),
+        LogTarget::Stderr => report.warn(
+            &"log",
+            &"\"stderr\" is for a start with -F, and one without is refused",
+            "write \"syslog\", or check with -F too",
+        ),
+        LogTarget::Udp(server) => report.fact(&"log", &format_args!("{server}, by UDP")),
         LogTarget::Syslog(path) => {
             let name = path.display();
-            let connected = UnixDatagram::unbound().and_then(|it| it.connect(path));
-            match connected {
-                Ok(()) => report.fact(format_args!("log: {name}")),
-                Err(error) => report.warn(format_args!(
-                    "log: {name}: {error}: nothing is logged until a syslogd listens there: start \
-                     it first"
-                )),
+            match UnixDatagram::unbound().and_then(|socket| socket.connect(path)) {
+                Ok(()) => report.fact(&"log", &name),
+                Err(error) => report.warn(
+                    &"log",
+                    &format_args!("{name}: {error}: nothing is logged until a syslogd listens"),
+                    "start it first",
+                ),
             }
         }
     }
@@ -96,15 +93,16 @@ pub(super) fn log(config: &Config, foreground: bool, report: &mut Report) {
 
 /// The pid file, left as it is.
 pub(super) fn pid_file(path: &Path, own: &Own<'_>, report: &mut Report) {
-    let name = path.display();
     match PidFile::examine(path) {
-        Ok(Some(pid)) if own.is(pid) => report.fact(format_args!(
-            "pid-file: {name}, held by the ftpsd that runs, process {pid}"
-        )),
+        Ok(Some(pid)) if own.is(pid) => report.fact(
+            &"pid-file",
+            &format_args!("held by the ftpsd that runs, process {pid}"),
+        ),
         Ok(_) => {}
-        Err(error) if error.lacks_directory() => report.fact(format_args!(
-            "pid-file: {name}: its directory is not there yet; scripts that start the server make it"
-        )),
+        Err(error) if error.lacks_directory() => report.fact(
+            &"pid-file",
+            &"its directory is not there yet; scripts that start the server make it",
+        ),
         Err(error) => {
             report.take::<()>(Err(pid_file_error(error)));
         }
