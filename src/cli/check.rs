@@ -12,9 +12,10 @@ use std::fmt::{Arguments, Display};
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{prepare, Exit, StartError};
+use super::{prepare, settings_error, Exit, StartError};
 use crate::ceilings::Ceilings;
 use crate::config::Config;
+use crate::settings::{Settings, SettingsError};
 use holder::Own;
 
 /// What was said so far: facts on standard output, the rest on standard error.
@@ -122,15 +123,21 @@ impl Display for Count {
 /// The exit status; what it is for has been said.
 pub(super) fn check(file: &Path, foreground: bool) -> Result<(), StartError> {
     let mut report = Report::default();
-    match certificates::load(file, &mut report) {
+    match Settings::load(file, None) {
         Ok(settings) => {
             let is_account = look(&settings.config, file, foreground, &mut report);
             certificates::show(settings, is_account, &mut report);
         }
-        Err(Some(config)) => {
-            look(&config, file, foreground, &mut report);
+        Err(error) => {
+            let has_config = match error {
+                SettingsError::Config(_) => false,
+                SettingsError::Certificate(_) | SettingsError::Tls(_) => true,
+            };
+            report.take::<()>(Err(settings_error(error)));
+            if let (true, Ok(config)) = (has_config, Config::load(file, None)) {
+                look(&config, file, foreground, &mut report);
+            }
         }
-        Err(None) => {}
     }
     report.end()
 }

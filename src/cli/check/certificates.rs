@@ -1,27 +1,12 @@
 //! What clients are shown: as a start reads it, and how long it lasts.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use super::super::{own_certificate, settings_error, Exit, StartError};
+use super::super::{own_certificate, Exit, StartError};
 use super::Report;
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::daemon::State;
-use crate::settings::{Settings, SettingsError};
-
-/// Reads all that the configuration names. A certificate that is wrong keeps only the others from
-/// being looked at: without the settings there is still the configuration.
-pub(super) fn load(file: &Path, report: &mut Report) -> Result<Settings, Option<Config>> {
-    Settings::load(file, None).map_err(|error| {
-        let config = match error {
-            SettingsError::Config(_) => None,
-            SettingsError::Certificate(_) | SettingsError::Tls(_) => Config::load(file, None).ok(),
-        };
-        report.take::<()>(Err(settings_error(error)));
-        config
-    })
-}
+use crate::settings::Settings;
 
 /// The certificates that are there: those that the configuration names, or else the one that the
 /// server made for itself, which is read as the account.

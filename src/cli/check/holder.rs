@@ -59,7 +59,7 @@ impl<'a> Own<'a> {
         };
         // An emulator may stand before it.
         let is_ftpsd = words.contains("/ftpsd\0") || words.starts_with("ftpsd\0");
-        is_ftpsd && file.is_some_and(|file| self.config.ends_with(file))
+        is_ftpsd && file.is_some_and(|file| !file.is_empty() && self.config.ends_with(file))
     }
 }
 
@@ -109,13 +109,11 @@ fn read(pid: u32, name: &str) -> String {
 
 /// Visits what is in a directory of /proc, as far as this process may look at it.
 fn each(directory: &str, visit: &mut dyn FnMut(&Path)) {
-    for entry in fs::read_dir(format!("/proc/{directory}"))
-        .into_iter()
-        .flatten()
-    {
-        if let Ok(entry) = entry {
-            visit(&entry.path());
-        }
+    let Ok(entries) = fs::read_dir(format!("/proc/{directory}")) else {
+        return;
+    };
+    for entry in entries.map_while(Result::ok) {
+        visit(&entry.path());
     }
 }
 
