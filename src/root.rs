@@ -34,6 +34,7 @@ use crate::proto::session::StoreRequest;
 
 pub use directory::{Directory, Found};
 pub use look::Look;
+pub use mount::foreign_anywhere;
 pub use resolver::Resolver;
 use share::Share;
 pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};

@@ -74,6 +74,13 @@ pub(super) fn foreign_below(directory: &OwnedFd) -> BTreeSet<Vec<u8>> {
     foreign(BufReader::new(table), place.to_bytes())
 }
 
+/// Where on the whole system such a thing is mounted. Empty where there is no /proc.
+pub fn foreign_anywhere() -> BTreeSet<Vec<u8>> {
+    File::open("/proc/self/mountinfo")
+        .map(|table| foreign(BufReader::new(table), b""))
+        .unwrap_or_default()
+}
+
 /// The same out of the lines of /proc/self/mountinfo. What was mounted last in a place is what is
 /// there.
 fn foreign(table: impl BufRead, above: &[u8]) -> BTreeSet<Vec<u8>> {

@@ -476,6 +476,10 @@ fn what_file_systems_do_not_give() {
     let root = check.path("root");
     let within = |script: &str| check.run_by(&mut inside(script, &root));
     within("mount -t tmpfs tmpfs \"$ROOT\"").tells(&["root of anna: writable, ", "in memory"]);
+    // What may hang is not touched.
+    let said = within("mount -t ramfs ramfs \"$ROOT\"");
+    said.complains(0, &[]);
+    said.tells(&["root of anna: of a network or the like"]);
     let read_only = "mount -t tmpfs -o ro tmpfs \"$ROOT\"";
     let beginning = format!(
         "warning: root {} of anna: this account cannot write there: Read-only",

@@ -1,6 +1,8 @@
 //! The directories that users see, looked at as the account: each once, whoever they are of.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -11,7 +13,7 @@ use crate::config::value::Access;
 use crate::config::Config;
 use crate::privilege::Account;
 use crate::proto::parameters::Right;
-use crate::root::Root;
+use crate::root::{self, Root};
 
 /// What users want of a directory.
 #[derive(PartialEq, Eq)]
@@ -61,13 +63,21 @@ pub(super) fn look(config: &Config, account: Option<&Account>, report: &mut Repo
         Some(account) => ("account ", &*account.name),
         None => ("this account", ""),
     };
+    let foreign = root::foreign_anywhere();
     for (wish, first, others) in &wishes {
         let kind = if wish.is_root { "root" } else { "share" };
         let mut name = format!("{kind} {} of {first}", wish.path.display());
         if *others > 0 {
             name = format!("{name} and {others} more");
         }
-        wish.look(&name, account, report);
+        // A login may wait for a network; an init script that checks must not.
+        let is_below =
+            |point: &Vec<u8>| point != b"/" && wish.path.starts_with(OsStr::from_bytes(point));
+        if foreign.iter().any(is_below) {
+            report.fact(&name, &"of a network or the like, so it is not looked at");
+        } else {
+            wish.look(&name, account, report);
+        }
     }
 }
 
@@ -92,7 +102,7 @@ impl Wish<'_> {
                 return report.fact(&name, &"not there, so not mounted");
             }
             Err(error) => {
-                return report.warn(&name, &error, "make it, for the account, or name another");
+                return report.warn(&name, &error, "make it, or let the account in");
             }
         };
         if self.require_mount && root.require_mount().is_err() {
