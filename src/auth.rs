@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use sha_crypt::{PasswordHashRef, PasswordHasher, PasswordVerifier, ShaCrypt};
 
@@ -213,6 +213,13 @@ pub fn hash(password: &Password) -> Result<String, String> {
         .map_err(|error| format!("the password cannot be hashed: {error}"))
 }
 
+/// How long this processor takes to check a password against `hash`.
+pub fn time_of(hash: &PasswordHash) -> Duration {
+    let started = Instant::now();
+    let _ = verify(hash, &Password::new(b"password".to_vec()));
+    started.elapsed()
+}
+
 fn verify(hash: &PasswordHash, password: &Password) -> bool {
     match hash {
         PasswordHash::Disabled => false,
@@ -235,8 +242,6 @@ fn verify_bcrypt(hash: &str, password: &Password) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const PASSWORD: &[u8] = b"pass word";

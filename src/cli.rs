@@ -1,11 +1,12 @@
 //! The command line: options in, exit status out.
 
+mod check;
 mod prepare;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 
@@ -31,9 +32,10 @@ use crate::transfer::Digesting;
 /// Where the configuration is when `-f` does not say.
 pub const DEFAULT_CONFIG: &str = "/etc/ftpsd.toml";
 
-/// Exit statuses, as in sysexits(3).
+/// Exit statuses, as in sysexits(3) but for what `-t` warned of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Exit {
+    Warned = 1,
     Usage = 64,
     Unavailable = 69,
     Os = 71,
@@ -74,7 +76,11 @@ pub fn options() -> Options {
     let mut options = Options::new();
     options
         .optopt("f", "", "read the configuration from FILE", "FILE")
-        .optflag("t", "", "check the configuration and exit")
+        .optflag(
+            "t",
+            "",
+            "check what a start with these options needs, and exit",
+        )
         .optflag(
             "F",
             "",
@@ -126,7 +132,7 @@ fn run(arguments: &[OsString]) -> Result<(), StartError> {
         return hash_password();
     }
     if given.opt_present("t") {
-        return check(&config_file(&given)?);
+        return check::check(&config_file(&given)?, given.opt_present("F"));
     }
     if given.opt_present("F") {
         daemon::close_inherited(arguments).map_err(os)?;
@@ -180,53 +186,6 @@ fn start(arguments: &[OsString]) -> Result<(), StartError> {
     }
 }
 
-/// `-t`: everything that a start would check, without binding, making or keeping anything.
-fn check(file: &Path) -> Result<(), StartError> {
-    let mut settings = load(file)?;
-    let account = prepare::account(&settings.config, file)?;
-    let ceilings = prepare::limits(&settings.config)?;
-    prepare::state_directory(&settings.config, account.as_ref(), true)?;
-    print(&ceilings.to_string())?;
-    // The account itself tries whether it could read the files again.
-    prepare::relinquish(account.as_ref())?;
-    for (file, error) in prepare::unreadable(&settings.config, file) {
-        let _ = writeln!(
-            io::stderr(),
-            "ftpsd: warning: {}: a reload will fail: the server's account cannot read it: {error}",
-            file.display()
-        );
-    }
-    let own = own_certificate(&settings.config);
-    if settings.config.certificate.is_empty() {
-        match own
-            .kept()
-            .map_err(|error| StartError::new(Exit::Config, error))?
-        {
-            Some(kept) => settings.certificates = Arc::new(kept),
-            None => print("certificate: none yet, the start makes one")?,
-        }
-    }
-    for shown in settings.certificates.each() {
-        print(&format!("certificate: {shown}"))?;
-    }
-    for (file, doubt) in settings.certificates.doubts() {
-        let _ = writeln!(io::stderr(), "ftpsd: warning: {}: {doubt}", file.display());
-    }
-    let clock = Clock::new(State::new(settings.config.state_dir.as_deref()));
-    for (file, days) in settings.expiring(clock.now()) {
-        let end = match days {
-            0.. => format!("ends in {days} days"),
-            _ => "has ended".to_owned(),
-        };
-        let _ = writeln!(
-            io::stderr(),
-            "ftpsd: warning: {}: this certificate {end}",
-            file.display()
-        );
-    }
-    print("The configuration is good.")
-}
-
 /// The certificate for a configuration that names none.
 fn own_certificate(config: &Config) -> Own {
     let state = State::new(config.state_dir.as_deref());
@@ -242,10 +201,6 @@ fn settings_error(error: SettingsError) -> StartError {
     StartError::new(exit, error)
 }
 
-fn load(file: &Path) -> Result<Settings, StartError> {
-    Settings::load(file, None).map_err(settings_error)
-}
-
 /// `window` is what the option -w says, which goes before `open-for`.
 fn serve(file: PathBuf, place: Place, window: Option<OpenFor>) -> Result<(), StartError> {
     // First of all, so that a signal that comes early is not lost and does not end the process.
@@ -253,7 +208,7 @@ fn serve(file: PathBuf, place: Place, window: Option<OpenFor>) -> Result<(), Sta
     if let Place::Background { .. } = place {
         daemon::leave();
     }
-    let mut settings = load(&file)?;
+    let mut settings = Settings::load(&file, None).map_err(settings_error)?;
     let foreground = matches!(place, Place::Foreground);
     let log = open_log(settings.config.log.as_ref(), foreground)?;
     log_panics(log.clone());

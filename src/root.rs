@@ -6,6 +6,7 @@
 //! links and directories are swapped meanwhile.
 
 mod directory;
+mod look;
 mod making;
 mod modified;
 mod mount;
@@ -32,6 +33,8 @@ use crate::proto::path::{self, VirtualPath};
 use crate::proto::session::StoreRequest;
 
 pub use directory::{Directory, Found};
+pub use look::Look;
+pub use mount::foreign_anywhere;
 pub use resolver::Resolver;
 use share::Share;
 pub use stale::{Removal, Stale, Terms, DESCRIPTORS as SWEEP_DESCRIPTORS};

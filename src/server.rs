@@ -113,7 +113,7 @@ pub fn bind_shared(config: &Config) -> Result<Vec<(TcpListener, u16)>, BindError
 }
 
 /// The addresses of the control ports, with port 0 each. An IPv6 address may count on one link alone, and says which.
-fn distinct_addresses(config: &Config) -> Vec<SocketAddr> {
+pub fn distinct_addresses(config: &Config) -> Vec<SocketAddr> {
     let listen = config.listen.iter().chain(&config.listen_implicit);
     let mut addresses: Vec<SocketAddr> = listen.map(|address| address.0).collect();
     for address in &mut addresses {

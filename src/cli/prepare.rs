@@ -75,14 +75,17 @@ pub(super) fn status_directory(config: &Config, account: Option<&Account>) {
 /// `pid-file`, locked.
 pub(super) fn pid_file(config: &Config) -> Result<Option<PidFile>, StartError> {
     let path = config.pid_file.as_deref();
-    path.map(PidFile::lock).transpose().map_err(|error| {
-        let exit = match error {
-            PidFileError::Running(..) => Exit::Unavailable,
-            PidFileError::Other(..) => Exit::Config,
-            PidFileError::Os(..) => Exit::Os,
-        };
-        StartError::new(exit, error)
-    })
+    path.map(PidFile::lock).transpose().map_err(pid_file_error)
+}
+
+/// With the exit status that it leads to.
+pub(super) fn pid_file_error(error: PidFileError) -> StartError {
+    let exit = match error {
+        PidFileError::Running(..) => Exit::Unavailable,
+        PidFileError::Other(..) => Exit::Config,
+        PidFileError::Os(..) => Exit::Os,
+    };
+    StartError::new(exit, error)
 }
 
 /// Gives up what this process does not need to serve.

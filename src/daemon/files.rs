@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::fs::{Access, AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, Uid, CWD};
 use rustix::io::Errno;
 
 /// Bytes of the longest process number with its line end, and some.
@@ -64,33 +64,40 @@ impl fmt::Display for PidFileError {
 
 impl std::error::Error for PidFileError {}
 
+impl PidFileError {
+    /// Whether something on the way is not there; of [`PidFile::examine`], the directory that the
+    /// file would be made in.
+    pub fn lacks_directory(&self) -> bool {
+        matches!(self, PidFileError::Os(_, error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
 impl PidFile {
+    /// What is there, unless it is in the way of a start: the number in the file, if there is one.
+    /// Nothing is made, changed or locked.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock), but that another process has it.
+    pub fn examine(path: &Path) -> Result<Option<u32>, PidFileError> {
+        let os = |errno: Errno| PidFileError::Os(path.to_owned(), errno.into());
+        let mut file = match open(path, OFlags::RDONLY) {
+            Err(error) if error.lacks_directory() => {
+                return can_make(path).map(|()| None).map_err(os)
+            }
+            opened => opened?,
+        };
+        may(path, Access::WRITE_OK).map_err(os)?;
+        read_number(&mut file, path)
+    }
+
     /// Opens or makes the file and locks it. What a process left in it that is gone does not matter.
     ///
     /// # Errors
     /// When another process has it, or it is not what it should be.
     pub fn lock(path: &Path) -> Result<PidFile, PidFileError> {
         let os = |errno: Errno| PidFileError::Os(path.to_owned(), errno.into());
-        let other = |what| PidFileError::Other(path.to_owned(), what);
-        // NONBLOCK for a FIFO, which is refused once it is open.
-        let flags = OFlags::RDWR
-            | OFlags::CREATE
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC;
         for _ in 0..MOST_TRIES {
-            let handle = match rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)) {
-                Err(Errno::LOOP) => return Err(other("is a symbolic link")),
-                Err(Errno::ISDIR) => return Err(other("is a directory")),
-                opened => opened.map_err(os)?,
-            };
-            let stat = rustix::fs::fstat(&handle).map_err(os)?;
-            // A second name could be that of any file, put there by whoever may write here.
-            if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink > 1 {
-                return Err(other("is no regular file with one name"));
-            }
-            let mut file = File::from(handle);
+            let mut file = open(path, OFlags::RDWR | OFlags::CREATE)?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => {
@@ -103,11 +110,7 @@ impl PidFile {
             if !is_at(&file, path) {
                 continue;
             }
-            let left =
-                number(&mut file).map_err(|error| PidFileError::Os(path.to_owned(), error))?;
-            if left.is_none() && stat.st_size > 0 {
-                return Err(other("holds something else than a process number"));
-            }
+            read_number(&mut file, path)?;
             // From here on the file is ours to empty.
             let pid_file = PidFile {
                 file,
@@ -141,6 +144,46 @@ impl Drop for PidFile {
             let _ = rustix::fs::unlink(&self.path);
         }
     }
+}
+
+/// Opens what is a pid file by all but its content.
+fn open(path: &Path, flags: OFlags) -> Result<File, PidFileError> {
+    let os = |errno: Errno| PidFileError::Os(path.to_owned(), errno.into());
+    let other = |what| PidFileError::Other(path.to_owned(), what);
+    // NONBLOCK for a FIFO, which is refused once it is open.
+    let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let handle = match rustix::fs::open(path, flags, Mode::from_raw_mode(0o644)) {
+        Err(Errno::LOOP) => return Err(other("is a symbolic link")),
+        Err(Errno::ISDIR) => return Err(other("is a directory")),
+        opened => opened.map_err(os)?,
+    };
+    let stat = rustix::fs::fstat(&handle).map_err(os)?;
+    // A second name could be that of any file, put there by whoever may write here.
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_nlink > 1 {
+        return Err(other("is no regular file with one name"));
+    }
+    Ok(File::from(handle))
+}
+
+/// The number in a pid file, which holds that or nothing.
+fn read_number(file: &mut File, path: &Path) -> Result<Option<u32>, PidFileError> {
+    let os = |error| PidFileError::Os(path.to_owned(), error);
+    let left = number(file).map_err(os)?;
+    if left.is_none() && file.metadata().map_err(os)?.len() > 0 {
+        let what = "holds something else than a process number";
+        return Err(PidFileError::Other(path.to_owned(), what));
+    }
+    Ok(left)
+}
+
+/// Whether this process may make `path`, as far as its directory tells.
+fn can_make(path: &Path) -> Result<(), Errno> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    may(parent, Access::WRITE_OK | Access::EXEC_OK)
+}
+
+fn may(path: &Path, access: Access) -> Result<(), Errno> {
+    rustix::fs::accessat(CWD, path, access, AtFlags::empty())
 }
 
 /// The number in a file, if that is all there is in it.
@@ -228,14 +271,16 @@ fn make_directory(path: &Path, mode: u32, owner: Option<(Uid, Gid)>) -> Result<(
     Ok(())
 }
 
-/// Checks the directory if it is there.
+/// Checks the directory if it is there, and whether it could be made if not.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check_state_directory(path: &Path, owner: Option<(Uid, Gid)>) -> Result<(), StateError> {
     match open_directory(path) {
         Ok(handle) => check(path, &handle, owner),
-        Err(StateError::Os(_, error)) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(StateError::Os(_, error)) if error.kind() == io::ErrorKind::NotFound => {
+            can_make(path).map_err(|errno| StateError::Os(path.to_owned(), errno.into()))
+        }
         Err(error) => Err(error),
     }
 }

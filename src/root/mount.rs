@@ -44,7 +44,7 @@ pub(super) fn is_root(directory: &OwnedFd) -> Result<bool, Errno> {
 }
 
 /// Linux 5.8 and later say so; `None` from others.
-fn told_by_kernel(directory: &OwnedFd) -> Option<bool> {
+pub(super) fn told_by_kernel(directory: &OwnedFd) -> Option<bool> {
     let mask = StatxFlags::empty();
     let seen = rustix::fs::statx(directory, c"", AtFlags::EMPTY_PATH, mask).ok()?;
     let known = seen
@@ -72,6 +72,13 @@ pub(super) fn foreign_below(directory: &OwnedFd) -> BTreeSet<Vec<u8>> {
         return BTreeSet::new();
     };
     foreign(BufReader::new(table), place.to_bytes())
+}
+
+/// Where on the whole system such a thing is mounted. Empty where there is no /proc.
+pub fn foreign_anywhere() -> BTreeSet<Vec<u8>> {
+    File::open("/proc/self/mountinfo")
+        .map(|table| foreign(BufReader::new(table), b""))
+        .unwrap_or_default()
 }
 
 /// The same out of the lines of /proc/self/mountinfo. What was mounted last in a place is what is

@@ -23,6 +23,7 @@ use crate::proto::outcome::{FileError, FileErrorKind};
 
 pub(super) use publication::remove_unless_held;
 use publication::Publication;
+pub(super) use room::free_bytes;
 use room::Room;
 
 pub(super) use opening::{hold_partial, open_partial};

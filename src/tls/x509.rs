@@ -34,6 +34,8 @@ const ADDRESS: u8 = 0x87;
 /// A certificate as far as this server looks into it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct About {
+    /// The moment before which it is not valid, likewise.
+    pub not_before: i64,
     /// The moment after which it is not valid, in seconds since 1970 (UTC).
     pub not_after: i64,
     /// The subject's common names, of the kinds that are text without translation.
@@ -62,11 +64,12 @@ impl About {
         tbs.expect(SEQUENCE)?;
         let issuer = tbs.expect(SEQUENCE)?.to_vec();
         let mut validity = Der(tbs.expect(SEQUENCE)?);
-        moment(validity.next()?)?;
+        let not_before = moment(validity.next()?)?;
         let not_after = moment(validity.next()?)?;
         let subject = tbs.expect(SEQUENCE)?;
         tbs.expect(SEQUENCE)?;
         let mut about = About {
+            not_before,
             not_after,
             common_names: common_names(subject)?,
             subject: subject.to_vec(),

@@ -31,6 +31,7 @@ mod tls;
 mod uml;
 
 // The tests.
+mod checking;
 mod devices;
 mod filesystems;
 mod mounts;

@@ -14,11 +14,9 @@ const WORKERS: usize = 4;
 /// The lines of `ftpsd -t` that have a name and a number each.
 fn ceilings(server: &Server) -> impl Fn(&str) -> u64 {
     let config = server.certificate().with_file_name("ftpsd.toml");
-    let text = run(ftpsd().args(["-t", "-f"]).arg(config)).succeeded();
-    let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 8, "{text}");
-    assert!(lines[6].starts_with("certificate: SHA-256 "), "{text}");
-    assert_eq!(lines[7], "The configuration is good.");
+    let text = run(ftpsd().args(["-t", "-f"]).arg(config)).would_start();
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("The configuration is good"), "{text}");
     move |name| {
         let value = text.lines().find_map(|line| {
             let (key, value) = line.split_once(": ")?;

@@ -34,6 +34,7 @@ mod calendar;
 mod ceilings;
 mod certificate_mistakes;
 mod certificates;
+mod checking;
 mod ciphers;
 mod clear_text;
 mod client_certificates;

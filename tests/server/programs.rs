@@ -84,6 +84,18 @@ impl Finished {
         self.stdout
     }
 
+    /// Standard output of `ftpsd -t` that found nothing in the way of a start.
+    #[track_caller]
+    pub fn would_start(self) -> String {
+        assert!(
+            matches!(self.status.code(), Some(0 | 1)),
+            "{}: {}",
+            self.status,
+            self.stderr
+        );
+        String::from_utf8(self.stdout).unwrap()
+    }
+
     /// Standard error of a program that must have failed.
     #[track_caller]
     pub fn failed(self) -> String {

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 
+use rustix::fs::StatFs;
+
 use super::super::{from_errno, sync};
 use crate::proto::outcome::{FileError, FileErrorKind};
 
@@ -101,15 +103,20 @@ impl Room {
     }
 }
 
-/// Bytes that are free to this account, if the file system says so, and whether it is FAT. What
-/// has no blocks, like a tmpfs without a size, has no floor either.
+/// What [`free_bytes`] says of the file system of `file`, and whether it is FAT.
+fn available(file: &File) -> Result<(Option<u64>, bool), FileError> {
+    let found = rustix::io::retry_on_intr(|| rustix::fs::fstatfs(file)).map_err(from_errno)?;
+    Ok((free_bytes(&found), sync::is_fat(found.f_type)))
+}
+
+/// Bytes that are free to this account, if the file system says so. What has no blocks, like a tmpfs
+/// without a size, has no floor either.
 #[allow(
     clippy::useless_conversion,
     clippy::unnecessary_fallible_conversions,
     reason = "the fields' types differ between architectures"
 )]
-fn available(file: &File) -> Result<(Option<u64>, bool), FileError> {
-    let found = rustix::io::retry_on_intr(|| rustix::fs::fstatfs(file)).map_err(from_errno)?;
+pub(in crate::root) fn free_bytes(found: &StatFs) -> Option<u64> {
     let unit = match u64::try_from(found.f_frsize).unwrap_or(0) {
         // Kernels before 2.6.36 leave it out.
         0 => u64::try_from(found.f_bsize).unwrap_or(0),
@@ -117,7 +124,7 @@ fn available(file: &File) -> Result<(Option<u64>, bool), FileError> {
     };
     let free = u64::from(found.f_bavail).saturating_mul(unit);
     let has_blocks = u64::from(found.f_blocks) > 0;
-    Ok((has_blocks.then_some(free), sync::is_fat(found.f_type)))
+    has_blocks.then_some(free)
 }
 
 fn full() -> FileError {
