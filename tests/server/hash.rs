@@ -215,6 +215,8 @@ fn lftp_keeps_the_time_of_a_file() {
                 kept,
                 "{access}"
             );
+            // The session's last line: nothing comes after it.
+            server.wait_for_log(&["closed session="]);
             assert_eq!(server.log().contains("set-time session="), kept, "{access}");
         }
     }
