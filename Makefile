@@ -52,8 +52,9 @@ clients-tools: # from apt, npm and PyPI, the latter two into target/clients
 	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$package || \
 	        echo "no $$package" >&2; \
 	done; \
-	[ -d $(BUILT)/clients/node_modules/basic-ftp ] || \
-	    npm install --silent --no-audit --no-fund --prefix $(BUILT)/clients basic-ftp@6.2.3 || echo "no basic-ftp" >&2; \
+	[ -d $(BUILT)/clients/node_modules/basic-ftp ] && [ -d $(BUILT)/clients/node_modules/ftp ] || \
+	    npm install --silent --no-audit --no-fund --prefix $(BUILT)/clients basic-ftp@6.2.3 ftp@0.3.10 || \
+	    echo "no clients of Node" >&2; \
 	$(BUILT)/clients/venv/bin/python -c 'import aioftp' 2>/dev/null || { \
 	    python3 -m venv $(BUILT)/clients/venv && \
 	    $(BUILT)/clients/venv/bin/pip install -q aioftp==0.28.3; } || echo "no aioftp" >&2

@@ -115,13 +115,13 @@ def go_version():
     return f"{text.split('git')[1].split('.')[0]}, Go {first(['go', 'version']).split()[2][2:]}"
 
 
-def node_version():
-    code = "console.log(require('basic-ftp/package.json').version, process.version)"
+def node_version(package):
+    code = f"console.log(require('{package}/package.json').version, process.version)"
     try:
         done = subprocess.run(["node", "-e", code], cwd=built(), stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL, check=True)
     except (OSError, subprocess.CalledProcessError):
-        raise NotHere("no basic-ftp: make clients") from None
+        raise NotHere(f"no package {package}: make clients") from None
     version, node = done.stdout.decode().split()
     return f"{version}, Node {node.lstrip('v').split('.')[0]}"
 
@@ -160,7 +160,11 @@ CLIENTS = [
     # implicit_ftps came after this version.
     Program("ruby", "Ruby {} `net/ftp`", ruby, ruby_version, "stock", kinds=("explicit",)),
     Program("ruby-1.2", "Ruby {} `net/ftp`, `max_version`", ruby, ruby_version, "1.2", kinds=("explicit",), pinned="1.2"),
-    Program("node", "basic-ftp {}", lambda: ["node", script("node/client.js")], node_version, environment=NODE),
+    Program("node", "basic-ftp {}", lambda: ["node", script("node/client.js")], lambda: node_version("basic-ftp"),
+            environment=NODE),
+    # With implicit TLS it waits for ever.
+    Program("node-ftp", "Node-RED's `ftp` {}", lambda: ["node", script("node/by_ftp.js")],
+            lambda: node_version("ftp"), kinds=("explicit",), environment=NODE),
     Rclone("rclone", "rclone {}"),
     Rclone("rclone-one", "rclone {}, `--ftp-concurrency 1 --transfers 1 --checkers 1`",
            "--ftp-concurrency 1 --transfers 1 --checkers 1"),
