@@ -158,8 +158,8 @@ CLIENTS = [
     Program("perl", "Perl Net::FTP {}", perl, perl_version, "stock"),
     Program("perl-resuming", "Perl Net::FTP {}, line below", perl, perl_version, "resuming", pinned="1.2"),
     # implicit_ftps came after this version.
-    Program("ruby", "Ruby {} `net/ftp`", ruby, ruby_version, "stock", kinds=("explicit",)),
-    Program("ruby-1.2", "Ruby {} `net/ftp`, `max_version`", ruby, ruby_version, "1.2", kinds=("explicit",), pinned="1.2"),
+    Program("ruby", "Ruby {} `Net::FTP`", ruby, ruby_version, "stock", kinds=("explicit",)),
+    Program("ruby-1.2", "Ruby {} `Net::FTP`, `max_version`", ruby, ruby_version, "1.2", kinds=("explicit",), pinned="1.2"),
     Program("node", "basic-ftp {}", lambda: ["node", script("node/client.js")], lambda: node_version("basic-ftp"),
             environment=NODE),
     # With implicit TLS it waits for ever.
