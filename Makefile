@@ -5,7 +5,7 @@ DEMO  ?= target/demo
 BUILT := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .DEFAULT_GOAL := help
-.PHONY: help build rust run picture test faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init fleet test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
+.PHONY: help build rust run picture test clients clients-tools faults fuzz hostile one-port soak soak-tools deny test-large test-privileged test-init fleet test-board test-counts bench bench-ports bench-arm check fmt clippy doc clean tools
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,35 @@ test: tools build ## run every test, the server's against the release binary, tw
 
 test-large: build ## send 5 GiB both ways, over TLS
 	FTPSD_BINARY=$(BUILT)/release/ftpsd $(CARGO) test --locked --test server -- --ignored --nocapture large::
+
+# Each package for itself: what is not to be had leaves its client out.
+clients: build clients-tools ## run the FTP clients of others against it, and write their rows into CLIENTS.md
+	tests/clients/run --write --program $(BUILT)/release/ftpsd
+
+clients-tools: # from apt, npm and PyPI, the latter two into target/clients
+	@mkdir -p $(BUILT)/clients; missing=; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	for package in $(CLIENTS); do \
+	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$package"; \
+	done; \
+	for pair in node:nodejs npm:npm go:golang-go javac:default-jdk-headless; do \
+	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
+	done; \
+	[ -z "$$missing" ] || $$sudo apt-get update -q; \
+	for package in $$missing; do \
+	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$package || \
+	        echo "no $$package" >&2; \
+	done; \
+	[ -d $(BUILT)/clients/node_modules/basic-ftp ] && [ -d $(BUILT)/clients/node_modules/ftp ] || \
+	    npm install --silent --no-audit --no-fund --prefix $(BUILT)/clients basic-ftp@6.2.3 ftp@0.3.10 || \
+	    echo "no clients of Node" >&2; \
+	$(BUILT)/clients/venv/bin/python -c 'import aioftp' 2>/dev/null || { \
+	    python3 -m venv $(BUILT)/clients/venv && \
+	    $(BUILT)/clients/venv/bin/pip install -q aioftp==0.28.3; } || echo "no aioftp" >&2
+
+CLIENTS := curl lftp wget gftp-text ftp-ssl tnftp ncftp aria2 busybox rclone filezilla xvfb xdotool openbox \
+    python3-pycurl python3-aioftp php-cli libio-socket-ssl-perl ruby \
+    golang-github-jlaffaye-ftp-dev libcommons-net-java mono-runtime mono-mcs libmono-system4.0-cil
 
 faults: build ## have each system call of sessions and uploads fail once, in every plausible way
 	FTPSD_FAULTS=all FTPSD_BINARY=$(BUILT)/release/ftpsd \

@@ -177,6 +177,7 @@ impl Pending {
         if let (Handshake::Answering(_), true) = (&handshake, ready) {
             *handshake = match stream.answer() {
                 Ok(None) => {
+                    settings.answered();
                     sockets::acknowledge_at_once(stream);
                     Handshake::Held(Deadline::after(LONGEST_HOLD))
                 }

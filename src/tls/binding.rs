@@ -97,6 +97,7 @@ impl Binding {
         let secrets = Arc::new(DataSecrets {
             shared: Arc::clone(&self.secrets),
             issue: AtomicBool::new(false),
+            resuming: AtomicBool::new(false),
             foreign: AtomicBool::new(false),
         });
         DataSettings {
@@ -128,6 +129,12 @@ impl DataSettings {
     /// client's Finished is processed, so that is the last moment to call this.
     pub fn issue_tickets(&self) {
         self.secrets.issue.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells that the client's first message has been answered: from here on a ticket is one of
+    /// TLS 1.3.
+    pub fn answered(&self) {
+        self.secrets.resuming.store(false, Ordering::Relaxed);
     }
 
     /// Whether this is the certificate that was presented on the control connection, in DER. Who
@@ -230,12 +237,17 @@ impl StoresServerSessions for ControlSecrets {
 struct DataSecrets {
     shared: Arc<Secrets>,
     issue: AtomicBool,
+    /// The client's first message, not answered yet, has a ticket that is good. In TLS 1.2 the
+    /// answer then announces no new one (RFC 5077 section 3.4), and the client keeps what it has.
+    /// One announced and empty makes clients in Go forget theirs, and any other makes those with
+    /// OpenSSL give up the session that they have from the control connection.
+    resuming: AtomicBool,
     foreign: AtomicBool,
 }
 
 impl ProducesTickets for DataSecrets {
     fn enabled(&self) -> bool {
-        true
+        !self.resuming.load(Ordering::Relaxed)
     }
 
     fn lifetime(&self) -> u32 {
@@ -250,9 +262,11 @@ impl ProducesTickets for DataSecrets {
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
         let plain = self.shared.open(ticket);
-        if plain.is_none() {
-            self.foreign.store(true, Ordering::Relaxed);
-        }
+        let seen = match plain {
+            Some(_) => &self.resuming,
+            None => &self.foreign,
+        };
+        seen.store(true, Ordering::Relaxed);
         plain
     }
 }

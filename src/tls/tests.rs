@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
 use super::*;
@@ -146,4 +148,105 @@ fn session_ids_are_of_their_binding_and_die_with_it() {
     let late = other.data();
     assert!(get(&late, &[1]).is_none());
     assert!(!late.saw_foreign_session());
+}
+
+/// Hands over what one side has to say to the other, until it needs an answer, and returns it.
+fn pass(from: &mut rustls::Connection, to: &mut rustls::Connection) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while from.wants_write() {
+        from.write_tls(&mut bytes).unwrap();
+    }
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        to.read_tls(&mut rest).unwrap();
+        to.process_new_packets().unwrap();
+    }
+    bytes
+}
+
+/// The ticket of a server's first flight in TLS 1.2, where the messages are in clear text and
+/// NewSessionTicket (4) is one of them (RFC 5077 section 3.3).
+fn ticket_in(flight: &[u8]) -> Option<Vec<u8>> {
+    let mut records = flight;
+    let mut messages = Vec::new();
+    while let [22, _, _, high, low, rest @ ..] = records {
+        let (record, after) = rest.split_at(u16::from_be_bytes([*high, *low]).into());
+        messages.extend_from_slice(record);
+        records = after;
+    }
+    let mut rest = &messages[..];
+    while let [kind, a, b, c, after @ ..] = rest {
+        let (body, next) = after.split_at(u32::from_be_bytes([0, *a, *b, *c]) as usize);
+        if *kind == 4 {
+            return Some(body[6..].to_vec());
+        }
+        rest = next;
+    }
+    None
+}
+
+/// Clients in Go forget the ticket that they have when they are sent one of no bytes, as rustls does
+/// for want of a better; clients with OpenSSL give up the control connection's session for any other.
+#[test]
+fn a_data_connection_of_tls_1_2_that_resumes_is_sent_no_ticket() {
+    let place = TempDir::new().unwrap();
+    let (chain, key) = pair(place.path(), "a");
+    let tls = Tls::new(Certificates::load([(&*chain, &*key)]).unwrap()).unwrap();
+    let binding = tls.bind(ALL).unwrap();
+    let mut trusted = rustls::RootCertStore::empty();
+    trusted
+        .add(CertificateDer::from_pem_file(&chain).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS12])
+        .unwrap()
+        .with_root_certificates(trusted)
+        .with_no_client_auth();
+    let config = Arc::new(config);
+    let client = || {
+        let made = rustls::ClientConnection::new(Arc::clone(&config), "a".try_into().unwrap());
+        rustls::Connection::from(made.unwrap())
+    };
+    let mut given = Vec::new();
+    for settings in [None, Some(binding.data()), Some(binding.data())] {
+        let kind = if settings.is_some() {
+            rustls::HandshakeKind::Resumed
+        } else {
+            rustls::HandshakeKind::Full
+        };
+        let server = settings
+            .as_ref()
+            .map_or_else(|| binding.control(), |it| it.config.clone());
+        let mut server = rustls::Connection::from(rustls::ServerConnection::new(server).unwrap());
+        let mut client = client();
+        pass(&mut client, &mut server);
+        let mut flight = pass(&mut server, &mut client);
+        settings.iter().for_each(DataSettings::answered);
+        pass(&mut client, &mut server);
+        flight.extend(pass(&mut server, &mut client));
+        assert_eq!(server.handshake_kind(), Some(kind));
+        given.push(ticket_in(&flight));
+    }
+    assert!(given[0].as_ref().unwrap().len() > 48, "{given:?}");
+    assert_eq!(given[1..], [None, None]);
+}
+
+/// In TLS 1.3 tickets follow the client's Finished, and say whether there are any of their own.
+#[test]
+fn tickets_are_held_back_until_the_answer_alone() {
+    let place = TempDir::new().unwrap();
+    let (chain, key) = pair(place.path(), "a");
+    let tls = Tls::new(Certificates::load([(&*chain, &*key)]).unwrap()).unwrap();
+    let binding = tls.bind(ALL).unwrap();
+    let ticket = binding.control().ticketer.encrypt(b"session").unwrap();
+    let settings = binding.data();
+    assert!(settings.config.ticketer.enabled(), "a ticket is looked at");
+    assert!(settings.config.ticketer.decrypt(&ticket).is_some());
+    assert!(!settings.config.ticketer.enabled());
+    settings.answered();
+    assert!(settings.config.ticketer.enabled());
+    let stranger = tls.bind(ALL).unwrap().data();
+    assert!(stranger.config.ticketer.decrypt(&ticket).is_none());
+    assert!(stranger.config.ticketer.enabled());
 }

@@ -198,3 +198,20 @@ fn another_value_is_no_default() {
         assert_ne!(without, with, "{line}");
     }
 }
+
+/// Blocks of a PLC take 10 s for everything (CLIENTS.md): five such steps make a login, one is
+/// within a handshake, one is before the data connection and between two pieces of a file.
+#[test]
+fn a_client_that_takes_ten_seconds_for_each_step_meets_the_deadlines() {
+    const STEP: u64 = 10;
+    let config = parse(LISTEN).unwrap();
+    for (deadline, steps) in [
+        (config.login_timeout, 5),
+        (config.tls_timeout, 1),
+        (config.data_timeout, 1),
+        (config.stall_timeout, 1),
+        (config.idle_timeout, 1),
+    ] {
+        assert!(deadline.duration().as_secs() > steps * STEP, "{deadline:?}");
+    }
+}

@@ -1,4 +1,4 @@
-//! README.md, ARCHITECTURE.md, CONTRIBUTING.md, FLEETS.md, SECURITY.md.
+//! README.md, ARCHITECTURE.md, CLIENTS.md, CONTRIBUTING.md, FLEETS.md, SECURITY.md.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -112,10 +112,13 @@ fn what_the_documents_point_at_is_there() {
     let mut checked = 0;
     for page in [
         "ARCHITECTURE.md",
+        "CLIENTS.md",
         "CONTRIBUTING.md",
         "FLEETS.md",
         "SECURITY.md",
     ] {
+        // That one names functions of others.
+        let is_ours = page != "CLIENTS.md";
         for name in quoted(&text(page)) {
             let is_name = |name: &str| {
                 !name.is_empty()
@@ -129,7 +132,10 @@ fn what_the_documents_point_at_is_there() {
                 let in_map = root().join("src").join(&name);
                 assert!(file.exists() || in_map.exists(), "{page}: no file {name}");
                 checked += 1;
-            } else if is_name(&name) && (name.contains("::") || name.matches('_').count() > 1) {
+            } else if is_ours
+                && is_name(&name)
+                && (name.contains("::") || name.matches('_').count() > 1)
+            {
                 for word in name.split("::") {
                     let known = has_word(word) || text("Cargo.toml").contains(word);
                     assert!(known, "{page}: nothing is called {word} ({name})");
@@ -186,6 +192,7 @@ fn commands_of_make_exist() {
     let mut checked = 0;
     for page in [
         "README.md",
+        "CLIENTS.md",
         "CONTRIBUTING.md",
         "FLEETS.md",
         "cross/README.md",
@@ -256,9 +263,10 @@ fn a_board_takes_five_commands() {
 fn the_documents_stay_short() {
     // README has a row for each command.
     for (page, most) in [
-        ("README.md", 240),
+        ("README.md", 200),
         ("ARCHITECTURE.md", 240),
         ("FLEETS.md", 150),
+        ("CLIENTS.md", 210),
     ] {
         let lines = text(page).lines().count();
         assert!(lines <= most, "{page} has {lines} lines");
@@ -310,4 +318,35 @@ fn the_version_is_the_same_everywhere() {
     }
     let recipe = format!("{packages}/yocto/meta-ftpsd/recipes-daemons/ftpsd/ftpsd_{version}.bb");
     assert!(root().join(&recipe).is_file(), "there is no {recipe}");
+}
+
+/// The first block of code in this language.
+fn block<'a>(page: &'a str, language: &str) -> &'a str {
+    let (_, rest) = page.split_once(&format!("\n```{language}\n")).unwrap();
+    rest.split_once("```").unwrap().0
+}
+
+/// What a reader copies out of it is what `make clients` and tests run.
+#[test]
+fn the_page_of_clients_has_code_that_runs() {
+    let page = text("CLIENTS.md");
+    let bare = |code: &str| -> String {
+        let lines = code.lines().map(str::trim);
+        let lines = lines.filter(|line| !line.starts_with("//") && !line.starts_with("\"\"\""));
+        lines.flat_map(str::split_whitespace).collect()
+    };
+    for (language, program) in [
+        ("python", "tests/clients/python/by_ftplib.py"),
+        ("java", "tests/clients/java/Client.java"),
+    ] {
+        let (shown, tried) = (bare(block(&page, language)), bare(&text(program)));
+        assert!(shown.len() > 100, "{shown}");
+        assert!(tried.contains(&shown), "{shown}\n{tried}");
+    }
+    let perl = "IO::Socket::SSL::set_client_defaults(SSL_session_key => $host, SSL_version => \"TLSv1_2\")";
+    assert!(page.contains(perl) && text("tests/clients/perl/client.pl").contains(perl));
+    let user = "name = \"recorder\"";
+    let whole = format!("{user}\npassword = \"*\"\nroot = \"/srv\"");
+    let tables = block(&page, "toml").replace(user, &whole);
+    parse(&format!("listen = [\"127.0.0.1:0\"]\n{tables}")).unwrap();
 }

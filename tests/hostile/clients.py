@@ -83,7 +83,7 @@ def curl(server, source):
         here, back, name = f"{place}/up", f"{place}/down", f"curl-{os.getpid()}"
         with open(here, "wb") as file:
             file.write(bytes_of(2_000_000) + b"end")
-        # With TLS 1.3 it spends a ticket for each upload; README.md has that.
+        # With TLS 1.3 it spends a ticket for each upload; CLIENTS.md has that.
         common = ["curl", "-q", "-sS", "-v", "--interface", source, "--user", f"{USER}:{PASSWORD}", "-k",
                   "--ssl-reqd", "--tls-max", "1.2"]
         url = f"ftp://127.0.0.1:{server.explicit}/{name}"

@@ -17,7 +17,7 @@ COUNT = 0
 
 
 class FTPS(ftplib.FTP_TLS):
-    """Data connections resume the control connection's session; README.md has this class."""
+    """Data connections resume the control connection's session; CLIENTS.md has this class."""
 
     def ntransfercmd(self, cmd, rest=None):
         data, size = ftplib.FTP.ntransfercmd(self, cmd, rest)

@@ -1,4 +1,4 @@
-//! README's table of clients: what each of them can do where data connections must resume the
+//! The last table of CLIENTS.md: what each of them can do where data connections must resume the
 //! TLS session and where they need not, on each version of TLS, and the directive that it needs.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ use crate::harness::{Family, Port, Server, PASSWORD, USER};
 use crate::programs::{lftp, run, script, Finished};
 use crate::tls::{client_config, End, Version};
 
+/// Where the table stands; the page has another, of `tests/clients`.
+const CHAPTER: &str = "\n## Twenty transfers in one session\n";
 /// Transfers in one direction.
 const TRANSFERS: usize = 20;
 /// Debian's, which has Debian's modules.
@@ -109,7 +111,7 @@ impl Kind {
             }
             Kind::Lftp => format!("lftp {}", version("lftp", &["--version"], "Version ")),
             Kind::FtplibSession => format!(
-                "Python {} `ftplib`, the class below",
+                "Python {} `ftplib`, the class above",
                 version(PYTHON, &["--version"], "Python ")
             ),
             Kind::FtplibStock => format!(
@@ -350,7 +352,7 @@ fn needed(cells: [Whole; 4]) -> &'static str {
 }
 
 #[test]
-fn readme_says_what_every_client_can_do() {
+fn the_document_says_what_every_client_can_do() {
     let columns = measure_all();
     let mut made = Vec::new();
     for kind in KINDS {
@@ -368,28 +370,30 @@ fn readme_says_what_every_client_can_do() {
         }
     }
     println!("{}", made.join("\n"));
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let readme = fs::read_to_string(&path).unwrap();
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("CLIENTS.md");
+    let page = fs::read_to_string(&path).unwrap();
     if std::env::var_os("FTPSD_WRITE_README").is_some() {
-        fs::write(&path, with_rows(&readme, &made)).unwrap();
+        fs::write(&path, with_rows(&page, &made)).unwrap();
         return;
     }
+    let (_, chapter) = page.split_once(CHAPTER).unwrap();
     // Other versions of a client may do better or worse; the table speaks of those it names.
     let first_cell = |row: &str| row.split('|').nth(1).unwrap_or_default().trim().to_owned();
     for row in &made {
-        let old = readme
+        let old = chapter
             .lines()
             .find(|old| first_cell(old) == first_cell(row));
         match old {
             Some(old) => assert_eq!(old, row, "run this with FTPSD_WRITE_README=1"),
-            None => println!("not in README: {row}"),
+            None => println!("not in CLIENTS.md: {row}"),
         }
     }
 }
 
-/// README with `rows` in its table of clients.
-fn with_rows(readme: &str, rows: &[String]) -> String {
-    let (before, rest) = readme.split_once("\n| client |").unwrap();
+/// The page with `rows` in the table of that chapter.
+fn with_rows(page: &str, rows: &[String]) -> String {
+    let (before, rest) = page.split_once(CHAPTER).unwrap();
+    let (text, rest) = rest.split_once("\n| client |").unwrap();
     let (head, rest) = rest.split_once(" |\n| --- |").unwrap();
     let (rule, rest) = rest.split_once('\n').unwrap();
     let after: String = rest
@@ -398,5 +402,5 @@ fn with_rows(readme: &str, rows: &[String]) -> String {
         .map(|line| format!("{line}\n"))
         .collect();
     let rows = rows.join("\n");
-    format!("{before}\n| client |{head} |\n| --- |{rule}\n{rows}\n{after}")
+    format!("{before}{CHAPTER}{text}\n| client |{head} |\n| --- |{rule}\n{rows}\n{after}")
 }

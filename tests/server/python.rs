@@ -1,10 +1,11 @@
 //! What Python's ftplib does.
 
 use std::fs;
+use std::process::Command;
 
 use crate::active::no_passive_port;
 use crate::harness::{Family, Port, Server, WAYS_IN};
-use crate::programs::{python, Finished};
+use crate::programs::{python, run, Finished};
 use crate::tls::{Version, VERSIONS};
 
 /// Runs a script with what it needs to know of the server.
@@ -51,6 +52,25 @@ fn twenty_transfers_in_one_session() {
             20,
             "{log}"
         );
+    }
+}
+
+/// The pauses are those of the PLC of CLIENTS.md, where `tests/clients/run --slow 10` has them in
+/// full, against a server with the deadlines that it comes with.
+#[test]
+fn a_client_that_pauses_everywhere_is_served() {
+    let plc = format!("{}/tests/clients/plc.py", env!("CARGO_MANIFEST_DIR"));
+    for version in ["1.2", "1.3"] {
+        let server = Server::start("");
+        let address = server.address(Port::Explicit, Family::V4);
+        run(Command::new("python3")
+            .args(["-B", &plc, &address.ip().to_string()])
+            .arg(address.port().to_string())
+            .arg(server.certificate())
+            .args(["0.1", "2", version]))
+        .succeeded();
+        let log = server.log();
+        assert_eq!(log.matches("resumed=true result=complete").count(), 4);
     }
 }
 
