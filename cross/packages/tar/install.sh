@@ -121,5 +121,5 @@ fi
 echo "  /usr/share/ftpsd/setup            makes one with a user and a password, and starts the server"
 if [ -z "$root" ] && [ -f /etc/vsftpd.conf ]; then
     echo "or, to go on with what vsftpd did,"
-    echo "  /usr/share/ftpsd/import-vsftpd >/etc/ftpsd.toml && chgrp ftp /etc/ftpsd.toml && chmod 640 /etc/ftpsd.toml"
+    echo "  /usr/share/ftpsd/import-vsftpd -o /etc/ftpsd.toml"
 fi
