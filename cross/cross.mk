@@ -14,16 +14,27 @@ TARGETS ?= $(if $(filter file,$(origin TARGET)),$(CROSS_TARGETS),$(TARGET))
 # What test-arm runs on, the one that differs most first; ARM_TESTS chooses among the tests.
 ARM_TARGETS ?= armv5te-unknown-linux-musleabi armv7-unknown-linux-musleabihf aarch64-unknown-linux-musl
 
-.PHONY: cross cross-all dist test-dist deb size sizes test-arm test-arm-large
+.PHONY: cross cross-all cross-tools dist test-dist deb size sizes test-arm test-arm-large
 
-cross: ## build the static binary for TARGET
+# Where this finds nothing cross/build says what is missing.
+cross-tools: rust # Python's venv for the linker, and readelf, where apt can
+	@missing=; \
+	python3 -c 'import ensurepip' 2>/dev/null || missing="python3-venv"; \
+	command -v readelf >/dev/null || missing="$$missing binutils"; \
+	[ -n "$$missing" ] && command -v apt-get >/dev/null || exit 0; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	echo "installing $$missing"; \
+	$$sudo apt-get update -q && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $$missing
+
+cross: cross-tools ## build the static binary for TARGET
 	$(CROSS_DIR)/build $(TARGET)
 
-cross-all: ## build the static binaries for all targets, and print their sizes
+cross-all: cross-tools ## build the static binaries for all targets, and print their sizes
 	@for t in $(CROSS_TARGETS); do $(CROSS_DIR)/build "$$t" || exit; done
 	@$(MAKE) --no-print-directory sizes
 
-dist: ## make target/dist/ftpsd-VERSION-TARGET.tar.gz for TARGET, or for all targets
+dist: cross-tools ## make target/dist/ftpsd-VERSION-TARGET.tar.gz for TARGET, or for all targets
 	@for t in $(TARGETS); do $(CROSS_DIR)/build "$$t" >/dev/null && $(CROSS_DIR)/dist "$$t" || exit; done
 
 test-dist: ## build and pack TARGET twice in two places and compare; install what came out
