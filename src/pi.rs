@@ -21,11 +21,13 @@ use crate::data::{self, DataEndpoint};
 use crate::limits::Slot;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
+use crate::proto::directive::Directive;
 use crate::proto::outcome::Hangup;
+use crate::proto::reply::Reply;
 use crate::proto::session::{Active, Finished, PlainFrom, Policy, Secure, Session, Step, Work};
 use crate::root::Root;
 use crate::settings::Settings;
-use crate::tls::{Binding, ClientCertificate, HandshakeFailure};
+use crate::tls::{Binding, ClientCertificate, HandshakeFailure, TlsError};
 use crate::transfer::{Dtp, Observed, Terms};
 use crate::wait::{self, Deadline, Ready};
 
@@ -62,6 +64,7 @@ fn end(mut pi: Box<ServerPi<'_>>, hangup: Hangup, started: Instant) {
     log.event(Level::Info, "closed")
         .field("reason", hangup.word())
         .field("seconds", started.elapsed().as_secs())
+        .decided_by(hangup.directive())
         .send();
 }
 
@@ -83,7 +86,7 @@ fn begin(connection: Box<Connection>, service: &Service) -> Option<Box<ServerPi<
         Ok(control) => control,
         Err(hangup) => {
             drop(slot);
-            service.turned_away(number, peer, hangup.word());
+            service.turned_away(number, peer, hangup.word(), None);
             return None;
         }
     };
@@ -124,6 +127,7 @@ fn begin(connection: Box<Connection>, service: &Service) -> Option<Box<ServerPi<
         endpoint: None,
         deferred: VecDeque::new(),
         observed: Observed::default(),
+        refused: Vec::new(),
     }))
 }
 
@@ -167,6 +171,8 @@ struct ServerPi<'a> {
     /// Commands heard during a transfer, whose turn comes now.
     deferred: VecDeque<Result<Command, CommandError>>,
     observed: Observed,
+    /// The refusals that the log has: as many as there are texts with a key.
+    refused: Vec<(Directive, Vec<u8>)>,
 }
 
 impl ServerPi<'_> {
@@ -215,6 +221,7 @@ impl ServerPi<'_> {
             session = loop {
                 step = match step {
                     Step::Reply(session, reply) => {
+                        self.report(&reply);
                         // Before the client knows: it may count on it.
                         if !session.is_authenticated() {
                             self.slot.log_out();
@@ -239,6 +246,25 @@ impl ServerPi<'_> {
                 };
             };
         }
+    }
+
+    /// Logs a refusal that the configuration decided and no other line has: each text once, for a
+    /// client can go on and on, before its login too.
+    fn report(&mut self, reply: &Reply) {
+        let Some(directive) = reply.directive() else {
+            return;
+        };
+        let told = (directive, reply.text().to_vec());
+        if self.refused.contains(&told) {
+            return;
+        }
+        self.log
+            .event(Level::Notice, "refused")
+            .field("code", reply.code())
+            .bytes("reply", reply.text())
+            .decided_by(Some(directive))
+            .send();
+        self.refused.push(told);
     }
 
     /// Lets go of what the session has no use for any more.
@@ -418,8 +444,24 @@ impl ServerPi<'_> {
             .event(Level::Notice, "handshake-failed")
             .bytes("error", failure.error.to_string().as_bytes())
             .field("offered", &failure.offered)
+            .decided_by(self.handshake_directive(failure))
             .send();
         Hangup::Tls
+    }
+
+    /// The key that a handshake failed for.
+    fn handshake_directive(&self, failure: &HandshakeFailure) -> Option<Directive> {
+        match &failure.error {
+            TlsError::TimedOut if self.login_deadline.is_past() => Some(Directive("login-timeout")),
+            TlsError::TimedOut => Some(Directive("tls-timeout")),
+            TlsError::Network(_)
+            | TlsError::Protocol(_)
+            | TlsError::Closed
+            | TlsError::Stopping => failure
+                .error
+                .directive()
+                .or_else(|| self.conditions.refuses_versions(&failure.offered)),
+        }
     }
 
     #[inline(never)]
@@ -444,6 +486,7 @@ impl ServerPi<'_> {
                 stop: &self.service.stop,
                 demand: self.demand,
                 truncated_uploads: self.conditions.truncated_uploads,
+                truncated_directive: self.conditions.truncated_directive,
                 log: &self.log,
                 counters: &self.service.counters,
             },
