@@ -4,6 +4,7 @@
 mod endpoint;
 mod files;
 mod login;
+mod refusal;
 mod service;
 
 use std::collections::VecDeque;
@@ -23,11 +24,10 @@ use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
 use crate::proto::directive::Directive;
 use crate::proto::outcome::Hangup;
-use crate::proto::reply::Reply;
 use crate::proto::session::{Active, Finished, PlainFrom, Policy, Secure, Session, Step, Work};
 use crate::root::Root;
 use crate::settings::Settings;
-use crate::tls::{Binding, ClientCertificate, HandshakeFailure, TlsError};
+use crate::tls::{Binding, ClientCertificate, HandshakeFailure};
 use crate::transfer::{Dtp, Observed, Terms};
 use crate::wait::{self, Deadline, Ready};
 
@@ -248,25 +248,6 @@ impl ServerPi<'_> {
         }
     }
 
-    /// Logs a refusal that the configuration decided and no other line has: each text once, for a
-    /// client can go on and on, before its login too.
-    fn report(&mut self, reply: &Reply) {
-        let Some(directive) = reply.directive() else {
-            return;
-        };
-        let told = (directive, reply.text().to_vec());
-        if self.refused.contains(&told) {
-            return;
-        }
-        self.log
-            .event(Level::Notice, "refused")
-            .field("code", reply.code())
-            .bytes("reply", reply.text())
-            .decided_by(Some(directive))
-            .send();
-        self.refused.push(told);
-    }
-
     /// Lets go of what the session has no use for any more.
     fn settle(&mut self, was_authenticated: bool, session: &Session) {
         match (session.awaits_connection(), &mut self.endpoint) {
@@ -447,21 +428,6 @@ impl ServerPi<'_> {
             .decided_by(self.handshake_directive(failure))
             .send();
         Hangup::Tls
-    }
-
-    /// The key that a handshake failed for.
-    fn handshake_directive(&self, failure: &HandshakeFailure) -> Option<Directive> {
-        match &failure.error {
-            TlsError::TimedOut if self.login_deadline.is_past() => Some(Directive("login-timeout")),
-            TlsError::TimedOut => Some(Directive("tls-timeout")),
-            TlsError::Network(_)
-            | TlsError::Protocol(_)
-            | TlsError::Closed
-            | TlsError::Stopping => failure
-                .error
-                .directive()
-                .or_else(|| self.conditions.refuses_versions(&failure.offered)),
-        }
     }
 
     #[inline(never)]

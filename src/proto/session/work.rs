@@ -192,7 +192,10 @@ fn conclude(channel: Channel, mut manner: Manner, verdict: Verdict, welcome: Rep
             manner.login_failures = manner.login_failures.saturating_add(1);
             if manner.login_failures >= LOGIN_FAILURES {
                 return Step::Close(
-                    Reply::new(530, "Login failed too often, closing: check name and password."),
+                    Reply::new(
+                        530,
+                        "Login failed too often, closing: check name and password.",
+                    ),
                     Hangup::LoginFailures,
                 );
             }
@@ -202,9 +205,15 @@ fn conclude(channel: Channel, mut manner: Manner, verdict: Verdict, welcome: Rep
                 Reply::new(530, "Login failed: check name and password.")
             }
         }
-        Verdict::NoRoot => Reply::new(530, "The account's directory is not available: ask the administrator, or put its medium in."),
+        Verdict::NoRoot => Reply::new(
+            530,
+            "The account's directory is not available: ask the administrator.",
+        ),
         Verdict::Busy => Reply::new(530, "Too many logins at once; try again in a moment."),
-        Verdict::TooMany => Reply::new(530, "Too many sessions of this user: end one and try again (sessions)."),
+        Verdict::TooMany => Reply::new(
+            530,
+            "Too many sessions of this user: end one and try again (sessions).",
+        ),
     };
     Step::Reply(
         Session::Greeted(Greeted {
