@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use crate::config::value::Count;
 use crate::config::Config;
+use crate::proto::directive::Directive;
 use crate::proto::hostport;
 use crate::proto::network::Network;
 use crate::proto::reply::Reply;
@@ -72,20 +73,29 @@ impl Refusal {
         }
     }
 
+    /// The key that decided.
+    pub fn directive(self) -> Directive {
+        Directive(self.word())
+    }
+
     /// The reply where the client can read one.
     pub fn reply(self) -> Reply {
         Reply::closing(match self {
-            Refusal::Deny => "Your address may not connect (deny).",
-            Refusal::Allow => "Your address is not among those that may connect (allow).",
+            Refusal::Deny => "Your address may not connect: ask the administrator (deny).",
+            Refusal::Allow => {
+                "Your address is not among those that may connect: ask the administrator (allow)."
+            }
             Refusal::Penalty => "Too many failed logins from your address; wait (login-penalty).",
-            Refusal::PerAddress => "Too many sessions from your address (sessions-per-address).",
+            Refusal::PerAddress => {
+                "Too many sessions from your address: end one and try again (sessions-per-address)."
+            }
             Refusal::BeforeLogin => {
                 "Too many sessions without a login; try again later (sessions-before-login)."
             }
             Refusal::Reserved => {
                 "The last place is kept for other addresses; try again later (reserve-for)."
             }
-            Refusal::Workers => "Too many sessions; try again later (workers).",
+            Refusal::Workers => "Too many sessions: try again when one has ended (workers).",
         })
     }
 }

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::stderr::Stderr;
+use crate::proto::directive::Directive;
 
 /// How much an event matters; syslog's severities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -161,6 +162,14 @@ impl Event<'_> {
     pub fn bytes(mut self, key: &str, value: &[u8]) -> Self {
         push_field(&mut self.line, key, value);
         self
+    }
+
+    /// Adds the key of the configuration that decided, where one did: the last field.
+    pub fn decided_by(self, directive: Option<Directive>) -> Self {
+        match directive {
+            Some(Directive(key)) => self.field("directive", key),
+            None => self,
+        }
     }
 
     /// Writes the line.

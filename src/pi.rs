@@ -4,6 +4,7 @@
 mod endpoint;
 mod files;
 mod login;
+mod refusal;
 mod service;
 
 use std::collections::VecDeque;
@@ -21,6 +22,7 @@ use crate::data::{self, DataEndpoint};
 use crate::limits::Slot;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
+use crate::proto::directive::Directive;
 use crate::proto::outcome::Hangup;
 use crate::proto::reply::Reply;
 use crate::proto::session::{Active, Finished, PlainFrom, Policy, Secure, Session, Step, Work};
@@ -63,6 +65,7 @@ fn end(mut pi: Box<ServerPi<'_>>, hangup: Hangup, started: Instant) {
     log.event(Level::Info, "closed")
         .field("reason", hangup.word())
         .field("seconds", started.elapsed().as_secs())
+        .decided_by(hangup.directive())
         .send();
 }
 
@@ -84,7 +87,7 @@ fn begin(connection: Box<Connection>, service: &Service) -> Option<Box<ServerPi<
         Ok(control) => control,
         Err(hangup) => {
             drop(slot);
-            service.turned_away(number, peer, hangup.word());
+            service.turned_away(number, peer, hangup.word(), None);
             return None;
         }
     };
@@ -125,6 +128,7 @@ fn begin(connection: Box<Connection>, service: &Service) -> Option<Box<ServerPi<
         endpoint: None,
         deferred: VecDeque::new(),
         observed: Observed::default(),
+        refused: Vec::new(),
     }))
 }
 
@@ -168,6 +172,8 @@ struct ServerPi<'a> {
     /// Commands heard during a transfer, whose turn comes now.
     deferred: VecDeque<Result<Command, CommandError>>,
     observed: Observed,
+    /// The refusals that the log has: as many as there are texts with a key.
+    refused: Vec<(Directive, Vec<u8>)>,
 }
 
 impl ServerPi<'_> {
@@ -216,6 +222,7 @@ impl ServerPi<'_> {
             session = loop {
                 step = match step {
                     Step::Reply(session, reply) => {
+                        self.report(&reply);
                         // Before the client knows: it may count on it.
                         if !session.is_authenticated() {
                             self.slot.log_out();
@@ -433,6 +440,7 @@ impl ServerPi<'_> {
             .event(Level::Notice, "handshake-failed")
             .bytes("error", failure.error.to_string().as_bytes())
             .field("offered", &failure.offered)
+            .decided_by(self.handshake_directive(failure))
             .send();
         Hangup::Tls
     }
@@ -459,6 +467,7 @@ impl ServerPi<'_> {
                 stop: &self.service.stop,
                 demand: self.demand,
                 truncated_uploads: self.conditions.truncated_uploads,
+                truncated_directive: self.conditions.truncated_directive,
                 log: &self.log,
                 counters: &self.service.counters,
             },

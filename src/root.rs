@@ -5,6 +5,7 @@
 //! inside a directory handle that is already held, so nothing outside can be reached however
 //! links and directories are swapped meanwhile.
 
+mod directive;
 mod directory;
 mod look;
 mod making;
@@ -192,12 +193,18 @@ impl Root {
         } else {
             self.prepare_sync(&[&to_parent, &from_parent])?
         };
-        let replace = replace && may_be_replaced(&from_parent, &from_name, &to_parent, &to_name);
+        let replaceable = || may_be_replaced(&from_parent, &from_name, &to_parent, &to_name);
+        let replaces = replace && replaceable();
         let mut held = None;
-        if replace && names.is_some() {
+        if replaces && names.is_some() {
             held = sync::Held::on_fat(&to_parent, &to_name);
         }
-        match rename(&from_parent, &from_name, &to_parent, &to_name, replace) {
+        match rename(&from_parent, &from_name, &to_parent, &to_name, replaces) {
+            Err(errno @ Errno::EXIST) if !replace && replaceable() => {
+                let kind = FileErrorKind::MayNotReplace;
+                let errno = errno.raw_os_error();
+                return Err(FileError { kind, errno });
+            }
             // Nothing to do, if it is there at all.
             Err(Errno::NOENT) if from == to => return self.examine(from).map(|_| ()),
             Err(Errno::NOENT) => {

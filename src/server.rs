@@ -445,7 +445,7 @@ fn admit(
         let _ = socket.write_all(&wire);
         let _ = socket.shutdown(Shutdown::Write);
     }
-    service.turned_away(number, peer, refusal.word());
+    service.turned_away(number, peer, refusal.word(), Some(refusal.directive()));
 }
 
 /// A socket that listens for control connections.

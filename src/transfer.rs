@@ -18,6 +18,7 @@ use crate::counters::{Counters, Totals};
 use crate::data::DataEndpoint;
 use crate::log::{Level, Log};
 use crate::proto::command::{Command, CommandError};
+use crate::proto::directive::Directive;
 use crate::proto::outcome::{FileError, Hangup, TransferError};
 use crate::proto::path::VirtualPath;
 use crate::proto::reply::Reply;
@@ -64,6 +65,8 @@ pub struct Terms<'a> {
     pub demand: Demand,
     /// What becomes of an upload that ends without close_notify.
     pub truncated_uploads: TruncatedUploads,
+    /// The key that says so.
+    pub truncated_directive: Directive,
     /// The places at the hash of files.
     pub digesting: &'a Digesting,
     /// The server's stopping.
@@ -81,8 +84,9 @@ struct Progress {
     moved: u64,
     /// TLS version or `none`, and whether the handshake resumed a session.
     protection: Option<(&'static str, bool)>,
-    /// How an upload ended that was taken for whole without close_notify.
-    accepted: Option<Cut>,
+    /// How an upload ended without close_notify, and whether another `truncated-uploads` would
+    /// have taken it for whole.
+    cut: Option<(Cut, bool)>,
 }
 
 /// What a line of the log is about.
@@ -154,7 +158,7 @@ impl Dtp<'_> {
                     &mut progress,
                 )
             }
-            None => Err(TransferError::NoConnection),
+            None => Err(terms.no_connection()),
         };
         terms.report(About::Transfer(&task), outcome, &progress, started);
         running.finished(outcome)
@@ -215,8 +219,8 @@ impl Terms<'_> {
         if let About::Transfer(task) = about {
             count(&mut self.counters.totals(), task, outcome, progress.moved);
         }
-        if let (About::Transfer(TransferTask::Store { path, .. }), Some(cut), Ok(())) =
-            (about, progress.accepted, outcome)
+        if let (About::Transfer(TransferTask::Store { path, .. }), Some((cut, _)), Ok(())) =
+            (about, progress.cut, outcome)
         {
             self.log
                 .event(Level::Warning, "truncated-upload-accepted")
@@ -254,7 +258,37 @@ impl Terms<'_> {
                 .bytes("error", describe(error).as_bytes()),
             Err(error) => event.field("result", error.word()),
         };
-        event.send();
+        event
+            .decided_by(self.directive(path, outcome, progress))
+            .send();
+    }
+
+    /// The key that a transfer failed for; where the data connection did, its own line has it.
+    fn directive(
+        &self,
+        path: &VirtualPath,
+        outcome: Result<(), TransferError>,
+        progress: &Progress,
+    ) -> Option<Directive> {
+        match outcome.err()? {
+            TransferError::Local(error) => self.root.directive(error, path),
+            TransferError::NotThisSession(_) => Some(self.demand.decided.data_session()),
+            TransferError::Truncated => progress
+                .cut
+                .is_some_and(|(_, might_do)| might_do)
+                .then_some(self.truncated_directive),
+            TransferError::Stalled => Some(Directive("stall-timeout")),
+            TransferError::TooSlow => Some(Directive("slowest")),
+            TransferError::OutOfTime => Some(Directive("idle-timeout")),
+            TransferError::NoConnection(..)
+            | TransferError::Unreachable
+            | TransferError::Handshake
+            | TransferError::ForeignSession
+            | TransferError::Network
+            | TransferError::Aborted
+            | TransferError::ControlLost
+            | TransferError::Stopping => None,
+        }
     }
 }
 
@@ -278,7 +312,7 @@ fn carry(
         data: &mut data,
         hearing: &mut hearing,
         moved: &mut progress.moved,
-        accepted: &mut progress.accepted,
+        cut: &mut progress.cut,
     };
     match subject {
         Subject::File(reading, ascii) => copy.retrieve(reading, ascii)?,
@@ -286,7 +320,11 @@ fn carry(
         Subject::Upload(upload, ascii, allocated) => {
             let rule = terms.truncated_uploads;
             return copy.store(upload, ascii, |cut, moved| {
-                rule.accepts(cut, moved, allocated)
+                let accepts = |rule: TruncatedUploads| rule.accepts(cut, moved, allocated);
+                (
+                    accepts(rule),
+                    TruncatedUploads::ALL.into_iter().any(accepts),
+                )
             });
         }
     }

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::read::{parsed, word, FromToml, Mistake};
 use super::{Config, DataSession};
+use crate::proto::directive::Directive;
 use crate::proto::network::Network;
 use crate::proto::outcome::Decided;
 
@@ -79,6 +80,13 @@ impl Cut {
 }
 
 impl TruncatedUploads {
+    /// Every value.
+    pub const ALL: [TruncatedUploads; 3] = [
+        TruncatedUploads::Refuse,
+        TruncatedUploads::IfAlloMatches,
+        TruncatedUploads::AcceptFin,
+    ];
+
     /// Whether an upload that ended like this is taken for whole: `moved` bytes came, and ALLO
     /// said `allocated` where the client sent it. The bytes themselves are authentic; only the
     /// end is not, and a length that the client told over TLS makes up for that. A FIN does not:
@@ -133,8 +141,12 @@ pub struct Conditions {
     pub demand: Demand,
     /// What becomes of an upload that ends without close_notify.
     pub truncated_uploads: TruncatedUploads,
+    /// The key that says so.
+    pub truncated_directive: Directive,
     /// The versions of TLS.
     pub versions: Versions,
+    /// The keys that say the lowest and the highest.
+    pub version_directives: [Directive; 2],
     /// The address that PASV announces, where it is not the server's own.
     pub passive_address: Option<Ipv4Addr>,
 }
@@ -165,6 +177,11 @@ fn conditions(config: &Config, found: Option<&Override>) -> Conditions {
     Conditions {
         demand,
         truncated_uploads: truncated.unwrap_or(config.truncated_uploads),
+        truncated_directive: Directive(if truncated.is_some() {
+            "network.truncated-uploads"
+        } else {
+            "truncated-uploads"
+        }),
         versions: Versions {
             min: found
                 .and_then(|table| table.tls_min)
@@ -173,6 +190,18 @@ fn conditions(config: &Config, found: Option<&Override>) -> Conditions {
                 .and_then(|table| table.tls_max)
                 .unwrap_or(config.tls_max),
         },
+        version_directives: [
+            Directive(if found.is_some_and(|table| table.tls_min.is_some()) {
+                "network.tls-min"
+            } else {
+                "tls-min"
+            }),
+            Directive(if found.is_some_and(|table| table.tls_max.is_some()) {
+                "network.tls-max"
+            } else {
+                "tls-max"
+            }),
+        ],
         passive_address: address.or(config.passive_address).map(|address| address.0),
     }
 }
@@ -225,6 +254,20 @@ fn networks<'a>(table: &'a DeTable<'a>) -> impl Iterator<Item = &'a DeTable<'a>>
     })
 }
 
+impl Conditions {
+    /// The key for which a client that offers these versions of TLS, and nothing that is spoken
+    /// here, is refused; `None` where no key is.
+    pub fn refuses_versions(&self, offered: &str) -> Option<Directive> {
+        let has = |version| offered.split(',').any(|it| it == version);
+        let Versions { min, max } = self.versions;
+        let [lowest, highest] = self.version_directives;
+        if min == TlsVersion::V13 && has("1.2") && !has("1.3") {
+            return Some(lowest);
+        }
+        (max == TlsVersion::V12 && has("1.3") && !has("1.2")).then_some(highest)
+    }
+}
+
 impl TlsVersion {
     pub(super) fn lowest() -> TlsVersion {
         TlsVersion::V12
@@ -248,12 +291,10 @@ impl FromToml for TlsVersion {
 
 impl FromToml for TruncatedUploads {
     fn from_toml(value: &Spanned<DeValue<'_>>) -> Result<TruncatedUploads, Mistake> {
-        let all = [
-            TruncatedUploads::Refuse,
-            TruncatedUploads::IfAlloMatches,
-            TruncatedUploads::AcceptFin,
-        ];
-        word(value, &all.map(|rule| (rule.word(), rule)))
+        word(
+            value,
+            &TruncatedUploads::ALL.map(|rule| (rule.word(), rule)),
+        )
     }
 }
 

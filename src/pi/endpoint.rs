@@ -1,11 +1,13 @@
 //! PASV, EPSV, and what a transfer's data connection comes from.
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
 use super::ServerPi;
 use crate::config::DataSession;
 use crate::data::{Asker, DataEndpoint};
 use crate::log::Level;
+use crate::proto::directive::Directive;
 use crate::proto::session::{DataProtection, Listen, Passive, Step, Transfer};
 use crate::transfer;
 
@@ -52,6 +54,10 @@ impl ServerPi<'_> {
                 self.log
                     .event(Level::Warning, "no-passive-port")
                     .bytes("error", error.to_string().as_bytes())
+                    .decided_by(
+                        matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::TimedOut)
+                            .then_some(Directive("passive-ports")),
+                    )
                     .send();
                 None
             }

@@ -2,6 +2,7 @@
 
 use super::ServerPi;
 use crate::log::Level;
+use crate::proto::directive::Directive;
 use crate::proto::listing::{timestamp, Entry};
 use crate::proto::outcome::{FileError, FileErrorKind};
 use crate::proto::path::VirtualPath;
@@ -15,15 +16,26 @@ impl ServerPi<'_> {
         path: &VirtualPath,
         outcome: Result<FileAnswer, FileError>,
     ) -> Result<FileAnswer, FileError> {
-        if let Some(error) = outcome.as_ref().err().filter(|error| error.is_trouble()) {
+        let directive = self.file_directive(path, outcome);
+        let is_told = |error: &&FileError| error.is_trouble() || directive.is_some();
+        if let Some(error) = outcome.as_ref().err().filter(is_told) {
             self.log
                 .event(Level::Notice, "look")
                 .bytes("path", path.as_bytes())
                 .field("result", "file")
                 .bytes("error", describe(*error).as_bytes())
+                .decided_by(directive)
                 .send();
         }
         outcome
+    }
+
+    fn file_directive(
+        &self,
+        path: &VirtualPath,
+        outcome: Result<FileAnswer, FileError>,
+    ) -> Option<Directive> {
+        self.root.as_ref()?.directive(outcome.err()?, path)
     }
 
     /// Performs work on files that takes no data connection.
@@ -73,6 +85,7 @@ impl ServerPi<'_> {
                 .field("result", "file")
                 .bytes("error", describe(error).as_bytes()),
         }
+        .decided_by(self.file_directive(path, outcome))
         .send();
         outcome
     }

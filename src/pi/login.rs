@@ -9,9 +9,16 @@ use crate::auth::{self, Account, Checked};
 use crate::limits::Source;
 use crate::log::{Level, Log};
 use crate::proto::command::Password;
+use crate::proto::directive::Directive;
 use crate::proto::session::{Authenticate, Identify, Identity, Step, Verdict};
 use crate::root::Root;
 use crate::tls::{ClientCertificate, Clients};
+
+/// What became of a login, its word in the log, and the key that decided.
+type Outcome = (Verdict, &'static str, Option<Directive>);
+
+/// The days of accounts stand there.
+const EXPIRED: Option<Directive> = Some(Directive("users-file"));
 
 /// What came of a name and a password.
 enum Checking {
@@ -107,17 +114,23 @@ impl ServerPi<'_> {
             self.presented(),
             &self.log,
         );
-        let (verdict, word) = match checking {
+        let (verdict, word, directive) = match checking {
             Checking::Done(Checked::Accepted(account)) => self.admit(&account),
-            Checking::Done(Checked::Refused) => (Verdict::Refused, "refused"),
-            Checking::Done(Checked::NoCertificate) => (Verdict::Refused, "certificate"),
+            Checking::Done(Checked::Refused) => (Verdict::Refused, "refused", None),
+            Checking::Done(Checked::NoCertificate) => {
+                let directive = Directive("user.client-certificate");
+                (Verdict::Refused, "certificate", Some(directive))
+            }
             // To the client the same: it does not learn that the password was right.
-            Checking::Done(Checked::Expired) => (Verdict::Refused, "expired"),
-            Checking::Busy => (Verdict::Busy, "busy"),
-            Checking::Waiting => (Verdict::Waiting, "waiting"),
+            Checking::Done(Checked::Expired) => (Verdict::Refused, "expired", EXPIRED),
+            Checking::Busy => (Verdict::Busy, "busy", None),
+            Checking::Waiting => {
+                let directive = Directive("login-penalty");
+                (Verdict::Waiting, "waiting", Some(directive))
+            }
         };
         let clear = work.in_clear_text();
-        self.report_login(work.name(), &verdict, word, clear);
+        self.report_login(work.name(), &verdict, word, directive, clear);
         work.finished(verdict)
     }
 
@@ -130,13 +143,13 @@ impl ServerPi<'_> {
         let today = auth::today(SystemTime::now());
         let proves = proves(self.presented(), &settings.clients);
         let found = settings.accounts.by_certificate(work.name(), today, proves);
-        let (verdict, word) = match found {
+        let (verdict, word, directive) = match found {
             None => return work.finished(Identity::PasswordNeeded),
             Some(Checked::Accepted(account)) => self.admit(&account),
-            Some(Checked::Expired) => (Verdict::Refused, "expired"),
-            Some(Checked::Refused | Checked::NoCertificate) => (Verdict::Refused, "refused"),
+            Some(Checked::Expired) => (Verdict::Refused, "expired", EXPIRED),
+            Some(Checked::Refused | Checked::NoCertificate) => (Verdict::Refused, "refused", None),
         };
-        self.report_login(work.name(), &verdict, word, false);
+        self.report_login(work.name(), &verdict, word, directive, false);
         work.finished(Identity::Known(verdict))
     }
 
@@ -144,7 +157,14 @@ impl ServerPi<'_> {
         Some((self.certificate.as_ref()?, &self.settings.clients))
     }
 
-    fn report_login(&self, name: &[u8], verdict: &Verdict, word: &'static str, clear: bool) {
+    fn report_login(
+        &self,
+        name: &[u8],
+        verdict: &Verdict,
+        word: &'static str,
+        directive: Option<Directive>,
+        clear: bool,
+    ) {
         let mut totals = self.service.counters.totals();
         let level = match verdict {
             Verdict::Accepted(_) => {
@@ -163,6 +183,7 @@ impl ServerPi<'_> {
             .event(level, "login")
             .bytes("user", name)
             .field("result", word)
+            .decided_by(directive)
             .send();
         if clear && matches!(verdict, Verdict::Accepted(_)) {
             self.log
@@ -174,11 +195,13 @@ impl ServerPi<'_> {
 
     /// Lets a verified user in, if the root is there and one more session may be.
     #[inline(never)]
-    fn admit(&mut self, account: &Arc<Account>) -> (Verdict, &'static str) {
+    fn admit(&mut self, account: &Arc<Account>) -> Outcome {
+        let mut directive = None;
         let opened = Root::open(&account.root, &account.name, account.storage);
         let checked = opened.and_then(|root| {
             if account.require_mount {
-                root.require_mount()?;
+                root.require_mount()
+                    .inspect_err(|_| directive = Some(Directive("user.require-mount")))?;
             }
             Ok(root.with_shares(&account.shares))
         });
@@ -191,11 +214,15 @@ impl ServerPi<'_> {
                     .bytes("root", account.root.as_os_str().as_encoded_bytes())
                     .bytes("error", error.to_string().as_bytes())
                     .send();
-                return (Verdict::NoRoot, "no-root");
+                return (Verdict::NoRoot, "no-root", directive);
             }
         };
         if !self.slot.log_in(&account.name, account.sessions) {
-            return (Verdict::TooMany, "too-many");
+            return (
+                Verdict::TooMany,
+                "too-many",
+                Some(Directive("user.sessions")),
+            );
         }
         if account.expires.is_some() && auth::today(SystemTime::now()).is_none() {
             self.log
@@ -205,6 +232,7 @@ impl ServerPi<'_> {
         }
         self.demand = self.conditions.demand.for_user(account.data_session);
         self.root = Some(root);
-        (Verdict::Accepted(account.permissions.clone()), "accepted")
+        let permissions = account.permissions.clone();
+        (Verdict::Accepted(permissions), "accepted", None)
     }
 }

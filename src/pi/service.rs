@@ -8,6 +8,7 @@ use crate::counters::Counters;
 use crate::data::SharedPorts;
 use crate::limits::{Limits, Slot};
 use crate::log::{Level, Log};
+use crate::proto::directive::Directive;
 use crate::proto::hostport;
 use crate::settings::Settings;
 use crate::signals::Stop;
@@ -51,13 +52,20 @@ impl Service {
     }
 
     /// Counts and logs a connection that becomes no session.
-    pub fn turned_away(&self, number: u32, peer: SocketAddr, reason: &str) {
+    pub fn turned_away(
+        &self,
+        number: u32,
+        peer: SocketAddr,
+        reason: &str,
+        directive: Option<Directive>,
+    ) {
         self.counters.totals().turned_away.add(reason);
         self.log
             .event(Level::Warning, "turned-away")
             .field("session", number)
             .field("peer", hostport::normal(peer.ip()))
             .field("reason", reason)
+            .decided_by(directive)
             .send();
     }
 }

@@ -249,11 +249,7 @@ impl Command {
                 b"2" => NetworkProtocol::Ipv6,
                 b"ALL" => NetworkProtocol::All,
                 other if other.iter().all(u8::is_ascii_digit) => NetworkProtocol::Other,
-                _ => {
-                    return Err(CommandError::Syntax(
-                        "Write EPSV, EPSV 1, EPSV 2 or EPSV ALL.",
-                    ))
-                }
+                _ => return Err(CommandError::Syntax("EPSV, EPSV 1, EPSV 2 or EPSV ALL")),
             }),
             "PORT" => Command::Port(
                 hostport::parse_port(argument)

@@ -72,10 +72,11 @@ pub fn help(argument: &[u8]) -> Reply {
         .find(|(verb, _)| argument.eq_ignore_ascii_case(verb.as_bytes()));
     match form {
         Some((verb, form)) => Reply::with_text(214, format!("{verb} {form}").trim_end()),
-        None if Command::is_left_out(argument) => {
-            Reply::new(502, "This server leaves that command out.")
-        }
-        None => Reply::new(501, "No such command."),
+        None if Command::is_left_out(argument) => Reply::new(
+            502,
+            "This server leaves that command out: HELP lists the others.",
+        ),
+        None => Reply::new(501, "No such command: HELP lists them."),
     }
 }
 

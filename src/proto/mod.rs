@@ -3,6 +3,7 @@
 
 pub mod ascii;
 pub mod command;
+pub mod directive;
 pub mod glob;
 pub mod help;
 pub mod hostport;

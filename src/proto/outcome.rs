@@ -1,6 +1,11 @@
 //! How work ended, and the one table from that to a reply (RFC 959 section 5.4, RFC 4217).
 
+use super::directive::Directive;
 use super::reply::Reply;
+
+const TAKEN: &str = "The name is taken: choose another, or delete what has it.";
+const MAY_NOT_REPLACE: &str =
+    "The name is taken, and this account may not change the file: choose another (access).";
 
 /// What the file system said, in the terms that decide the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +18,12 @@ pub enum FileErrorKind {
     NotAFile,
     /// Something else where a directory is needed (550).
     NotADirectory,
-    /// The name is taken and may not be replaced (550).
+    /// The name is taken (550).
     Exists,
+    /// The name is taken, and the user has no right to replace the file or to add to it (550).
+    MayNotReplace,
+    /// Nothing has that name, and the user has no right to make a file (550).
+    MayNotMake,
     /// A directory that is not empty (550).
     NotEmpty,
     /// Too many symbolic links, or one where none is allowed (550).
@@ -61,6 +70,8 @@ impl FileError {
             | FileErrorKind::NotAFile
             | FileErrorKind::NotADirectory
             | FileErrorKind::Exists
+            | FileErrorKind::MayNotReplace
+            | FileErrorKind::MayNotMake
             | FileErrorKind::NotEmpty
             | FileErrorKind::Links
             | FileErrorKind::ReadOnly
@@ -78,26 +89,49 @@ impl FileError {
     pub fn reply(self) -> Reply {
         match self.kind {
             FileErrorKind::NotFound => Reply::new(550, "No such file or directory."),
-            FileErrorKind::Denied => Reply::new(550, "Permission denied."),
+            FileErrorKind::Denied => Reply::new(550, "Permission denied: ask the administrator."),
             FileErrorKind::NotAFile => Reply::new(550, "Not a regular file."),
             FileErrorKind::NotADirectory => Reply::new(550, "Not a directory."),
-            FileErrorKind::Exists => Reply::new(550, "The name exists and may not be replaced."),
-            FileErrorKind::NotEmpty => Reply::new(550, "The directory is not empty."),
-            FileErrorKind::Links => Reply::new(550, "Symbolic links lead nowhere from here."),
-            FileErrorKind::ReadOnly => Reply::new(550, "The file system is read-only."),
-            FileErrorKind::NameInvalid => Reply::new(553, "That name cannot be used here."),
+            FileErrorKind::Exists => Reply::new(550, TAKEN),
+            FileErrorKind::MayNotReplace => Reply::new(550, MAY_NOT_REPLACE),
+            FileErrorKind::MayNotMake => Reply::new(
+                550,
+                "This account may not make new files here: ask the administrator (access).",
+            ),
+            FileErrorKind::NotEmpty => Reply::new(
+                550,
+                "The directory is not empty: delete what is in it first.",
+            ),
+            FileErrorKind::Links => Reply::new(
+                550,
+                "A symbolic link on the way is not followed: name what it leads to.",
+            ),
+            FileErrorKind::ReadOnly => {
+                Reply::new(550, "The file system is read-only: ask the administrator.")
+            }
+            FileErrorKind::NameInvalid => Reply::new(
+                553,
+                "That name cannot be used here: try a plain one in the same file system.",
+            ),
             FileErrorKind::BeyondEnd => Reply::new(
                 554,
-                "The restart mark lies beyond the end of what is there.",
+                "The restart mark lies beyond the end: send REST with what SIZE says, or 0.",
             ),
             FileErrorKind::Unfinished => Reply::new(
                 554,
                 "An unfinished upload of this name is here: send the file whole.",
             ),
-            FileErrorKind::NoSpace => Reply::new(452, "Not enough room."),
-            FileErrorKind::TooLarge => Reply::new(552, "Larger than this file system can hold."),
-            FileErrorKind::Busy => Reply::new(450, "In use; try again."),
-            FileErrorKind::Failed => Reply::new(451, "Local error; the server's log has it."),
+            FileErrorKind::NoSpace => {
+                Reply::new(452, "Not enough room: delete something and try again.")
+            }
+            FileErrorKind::TooLarge => Reply::new(
+                552,
+                "Larger than the file system can hold: send it in parts.",
+            ),
+            FileErrorKind::Busy => Reply::new(450, "In use by somebody else: try again later."),
+            FileErrorKind::Failed => {
+                Reply::new(451, "Local error: the server's log has the reason.")
+            }
         }
     }
 
@@ -105,10 +139,14 @@ impl FileError {
     /// 5.4 has 553 there when the name cannot be used, be it that something else has it.
     pub fn reply_to_name(self) -> Reply {
         match self.kind {
-            FileErrorKind::Exists => Reply::new(553, "The name exists and may not be replaced."),
-            FileErrorKind::NotAFile => Reply::new(553, "The name is of no regular file."),
+            FileErrorKind::Exists => Reply::new(553, TAKEN),
+            FileErrorKind::MayNotReplace => Reply::new(553, MAY_NOT_REPLACE),
+            FileErrorKind::NotAFile => {
+                Reply::new(553, "The name is of no regular file: choose another.")
+            }
             FileErrorKind::NotFound
             | FileErrorKind::Denied
+            | FileErrorKind::MayNotMake
             | FileErrorKind::NotADirectory
             | FileErrorKind::NotEmpty
             | FileErrorKind::Links
@@ -130,11 +168,12 @@ impl FileError {
         match self.kind {
             FileErrorKind::NoSpace | FileErrorKind::TooLarge => self.reply(),
             // Another upload was first.
-            FileErrorKind::Exists => self.reply_to_name(),
+            FileErrorKind::Exists | FileErrorKind::MayNotReplace => self.reply_to_name(),
             FileErrorKind::NotFound
             | FileErrorKind::Denied
             | FileErrorKind::NotAFile
             | FileErrorKind::NotADirectory
+            | FileErrorKind::MayNotMake
             | FileErrorKind::NotEmpty
             | FileErrorKind::Links
             | FileErrorKind::ReadOnly
@@ -142,7 +181,9 @@ impl FileError {
             | FileErrorKind::BeyondEnd
             | FileErrorKind::Unfinished
             | FileErrorKind::Busy
-            | FileErrorKind::Failed => Reply::new(451, "Local error; the server's log has it."),
+            | FileErrorKind::Failed => {
+                Reply::new(451, "Local error: the server's log has the reason.")
+            }
         }
     }
 }
@@ -159,13 +200,13 @@ pub enum Decided {
 }
 
 impl Decided {
-    /// One word for the log.
-    pub fn word(self) -> &'static str {
-        match self {
-            Decided::TopLevel => "top-level",
-            Decided::Network => "network",
-            Decided::User => "user",
-        }
+    /// The key `data-session` there.
+    pub fn data_session(self) -> Directive {
+        Directive(match self {
+            Decided::TopLevel => "data-session",
+            Decided::Network => "network.data-session",
+            Decided::User => "user.data-session",
+        })
     }
 }
 
@@ -187,15 +228,15 @@ impl Unbound {
             Decided::User => " in [[user]]",
         };
         let advice = if self.tickets_spent {
-            " Earlier ones did: tls-max = \"1.2\" helps."
+            ", as others did: tls-max = \"1.2\" helps"
         } else {
-            ""
+            ": switch that on in the client"
         };
         Reply::with_text(
             522,
             format!(
-                "The data connection must resume the control connection's TLS session \
-                 (data-session = \"required\"{place}).{advice}"
+                "The data connection must resume the control connection's TLS session{advice} \
+                 (data-session = \"required\"{place})."
             ),
         )
     }
@@ -206,8 +247,9 @@ impl Unbound {
 pub enum TransferError {
     /// This side: the file system.
     Local(FileError),
-    /// No data connection came from the client in time (425).
-    NoConnection,
+    /// No data connection came from the client in time (425): from this port to that one it has
+    /// to get through.
+    NoConnection(u16, u16),
     /// The port that PORT or EPRT named could not be connected to (425).
     Unreachable,
     /// The data connection's TLS handshake failed (522).
@@ -239,7 +281,7 @@ impl TransferError {
     pub fn reply_before_mark(self) -> Reply {
         match self {
             TransferError::Local(error) => error.reply(),
-            TransferError::NoConnection
+            TransferError::NoConnection(..)
             | TransferError::Unreachable
             | TransferError::Handshake
             | TransferError::NotThisSession(_)
@@ -259,32 +301,35 @@ impl TransferError {
     pub fn reply_after_mark(self) -> Reply {
         match self {
             TransferError::Local(error) => error.reply_after_mark(),
-            TransferError::NoConnection => Reply::new(
+            TransferError::NoConnection(first, last) => Reply::with_text(
                 425,
-                "No data connection arrived from your address at the port given out.",
+                format!(
+                    "No data connection arrived from your address: firewalls must let it in at \
+                     ports {first}-{last}; EPSV may help."
+                ),
             ),
             TransferError::Unreachable => Reply::new(
                 425,
-                "Your port could not be connected to; try EPSV or PASV.",
+                "Your port could not be connected to: use passive mode (EPSV or PASV).",
             ),
             TransferError::Handshake => {
-                Reply::new(522, "The TLS handshake of the data connection failed.")
+                Reply::new(522, "The TLS handshake of the data connection failed: the server's log has the reason.")
             }
             TransferError::NotThisSession(unbound) => unbound.reply(),
             TransferError::ForeignSession => Reply::new(
                 522,
-                "The data connection tried to resume another session's TLS session.",
+                "The data connection resumed another session's TLS session: it must be this one's.",
             ),
-            TransferError::Network => Reply::new(426, "The data connection broke."),
+            TransferError::Network => Reply::new(426, "The data connection broke: go on with REST, or try again."),
             TransferError::Truncated => Reply::new(
                 426,
-                "The data connection ended without TLS close_notify: not stored.",
+                "The data connection ended without TLS close_notify: not stored; send it again (truncated-uploads).",
             ),
-            TransferError::Stalled => Reply::new(426, "The data connection stood still too long."),
-            TransferError::TooSlow => Reply::new(426, "The transfer was too slow (slowest)."),
+            TransferError::Stalled => Reply::new(426, "The data connection stood still too long: go on with REST (stall-timeout)."),
+            TransferError::TooSlow => Reply::new(426, "The transfer was too slow: go on with REST (slowest)."),
             // draft-bryan-ftpext-hash section 3.5.
             TransferError::OutOfTime => {
-                Reply::new(556, "It takes longer than idle-timeout allows.")
+                Reply::new(556, "It takes longer than idle-timeout allows: ask the administrator.")
             }
             TransferError::Aborted => Reply::new(426, "Transfer aborted."),
             TransferError::ControlLost => Reply::new(426, "The control connection ended."),
@@ -296,7 +341,7 @@ impl TransferError {
     pub fn word(self) -> &'static str {
         match self {
             TransferError::Local(_) => "file",
-            TransferError::NoConnection => "no-connection",
+            TransferError::NoConnection(..) => "no-connection",
             TransferError::Unreachable => "unreachable",
             TransferError::Handshake => "handshake",
             TransferError::NotThisSession(_) => "not-this-session",
@@ -353,11 +398,30 @@ impl Hangup {
         }
     }
 
+    /// The key of the configuration that ended it.
+    pub fn directive(self) -> Option<Directive> {
+        match self {
+            Hangup::Idle => Some(Directive("idle-timeout")),
+            Hangup::LoginDeadline => Some(Directive("login-timeout")),
+            Hangup::Quit
+            | Hangup::EndOfStream
+            | Hangup::LoginFailures
+            | Hangup::Network
+            | Hangup::Tls
+            | Hangup::ClearTextAfterAuth
+            | Hangup::Stopping => None,
+        }
+    }
+
     /// The reply that precedes the close, where one is still of use.
     pub fn farewell(self) -> Option<Reply> {
         match self {
-            Hangup::Idle => Some(Reply::closing("No command for too long; closing.")),
-            Hangup::LoginDeadline => Some(Reply::closing("No login in time; closing.")),
+            Hangup::Idle => Some(Reply::closing(
+                "No command for too long, closing: connect anew (idle-timeout).",
+            )),
+            Hangup::LoginDeadline => Some(Reply::closing(
+                "No login in time, closing: connect anew (login-timeout).",
+            )),
             Hangup::Stopping => Some(Reply::closing("The server is stopping.")),
             Hangup::Quit
             | Hangup::EndOfStream
@@ -370,47 +434,4 @@ impl Hangup {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_disk_is_452_before_and_after_the_mark() {
-        let full = TransferError::Local(FileError::new(FileErrorKind::NoSpace));
-        assert_eq!(full.reply_before_mark().code(), 452);
-        assert_eq!(full.reply_after_mark().code(), 452);
-    }
-
-    #[test]
-    fn a_missing_file_is_550_before_the_mark_and_451_after() {
-        let missing = TransferError::Local(FileError::new(FileErrorKind::NotFound));
-        assert_eq!(missing.reply_before_mark().code(), 550);
-        assert_eq!(missing.reply_after_mark().code(), 451);
-    }
-
-    #[test]
-    fn a_refused_data_session_names_its_setting_and_what_helps() {
-        let text = |decided, tickets_spent| {
-            let unbound = Unbound {
-                decided,
-                tickets_spent,
-            };
-            let reply = TransferError::NotThisSession(unbound).reply_after_mark();
-            assert_eq!(reply.code(), 522);
-            String::from_utf8(reply.text().to_vec()).unwrap()
-        };
-        for (decided, setting) in [
-            (Decided::TopLevel, "(data-session = \"required\")"),
-            (
-                Decided::Network,
-                "(data-session = \"required\" in [[network]])",
-            ),
-            (Decided::User, "(data-session = \"required\" in [[user]])"),
-        ] {
-            for spent in [false, true] {
-                let text = text(decided, spent);
-                assert!(text.contains(setting), "{text}");
-                assert_eq!(text.contains("tls-max = \"1.2\""), spent, "{text}");
-            }
-        }
-    }
-}
+mod tests;

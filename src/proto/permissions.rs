@@ -1,5 +1,6 @@
 //! What a user may do, by place: in the root, and in each share that shows in it.
 
+use super::directive::Directive;
 use super::parameters::Rights;
 use super::path::VirtualPath;
 
@@ -33,6 +34,14 @@ impl Permissions {
     /// The rights at the place where `path` is; a share itself goes by its own.
     pub fn rights(&self, path: &VirtualPath) -> Rights {
         self.share_of(path).map_or(self.own, |(_, rights)| *rights)
+    }
+
+    /// The key that says what may be done at the place where `path` is.
+    pub(super) fn directive(&self, path: &VirtualPath) -> Directive {
+        match self.share_of(path) {
+            Some(_) => Directive::SHARE_ACCESS,
+            None => Directive::ACCESS,
+        }
     }
 
     /// What may be done with what `path` names.

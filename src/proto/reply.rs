@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::directive::Directive;
+
 /// A reply: a three-digit code and one or more lines of text.
 ///
 /// Lines are bytes because a pathname may stand in them (RFC 2640); the encoder takes care
@@ -10,6 +12,7 @@ use std::borrow::Cow;
 pub struct Reply {
     code: u16,
     lines: Vec<Cow<'static, [u8]>>,
+    directive: Option<Directive>,
 }
 
 impl Reply {
@@ -18,6 +21,7 @@ impl Reply {
         Reply {
             code,
             lines: vec![Cow::Borrowed(text.as_bytes())],
+            directive: None,
         }
     }
 
@@ -26,6 +30,7 @@ impl Reply {
         Reply {
             code,
             lines: vec![Cow::Owned(text.into())],
+            directive: None,
         }
     }
 
@@ -39,7 +44,11 @@ impl Reply {
         let mut lines = vec![Cow::Borrowed(first.as_bytes())];
         lines.extend(middle.into_iter().map(Cow::Owned));
         lines.push(Cow::Borrowed(last.as_bytes()));
-        Reply { code, lines }
+        Reply {
+            code,
+            lines,
+            directive: None,
+        }
     }
 
     /// 257 with a pathname, its quotation marks doubled (RFC 959 appendix II).
@@ -67,7 +76,7 @@ impl Reply {
     pub fn tls_first() -> Reply {
         Reply::new(
             530,
-            "This server takes logins over TLS only: send AUTH TLS first.",
+            "This server takes logins over TLS only: send AUTH TLS first (explicit FTP over TLS).",
         )
     }
 
@@ -76,14 +85,24 @@ impl Reply {
         Reply::new(503, text)
     }
 
-    /// 550: the user's rights do not cover it.
-    pub fn no_right(text: &'static str) -> Reply {
-        Reply::new(550, text)
-    }
-
     /// 421: the connection ends after this reply.
     pub fn closing(text: &'static str) -> Reply {
         Reply::new(421, text)
+    }
+
+    /// The same, this key of the configuration having decided: the log shall have it.
+    #[must_use]
+    pub(super) fn because(self, directive: Directive) -> Reply {
+        Reply {
+            directive: Some(directive),
+            ..self
+        }
+    }
+
+    /// The key of the configuration that decided, where that is a refusal which no other line of
+    /// the log has.
+    pub fn directive(&self) -> Option<Directive> {
+        self.directive
     }
 
     /// The three-digit code.

@@ -200,9 +200,12 @@ impl Session {
 /// The reply to a line that is no command (RFC 959 section 4.2.1).
 fn refuse(error: CommandError) -> Reply {
     match error {
-        CommandError::Unknown => Reply::new(500, "Unknown command."),
+        CommandError::Unknown => Reply::new(500, "Unknown command: HELP lists those there are."),
         CommandError::TooLong => Reply::new(500, "The line is longer than 4096 bytes."),
-        CommandError::NotImplemented => Reply::new(502, "This server leaves that command out."),
+        CommandError::NotImplemented => Reply::new(
+            502,
+            "This server leaves that command out: HELP lists the others.",
+        ),
         CommandError::Syntax(form) => Reply::with_text(501, format!("Expected: {form}")),
         CommandError::Parameter(text) => Reply::new(504, text),
     }

@@ -93,7 +93,7 @@ impl Root {
         there.collect()
     }
 
-    fn share_of(&self, path: &VirtualPath) -> Option<&Share> {
+    pub(super) fn share_of(&self, path: &VirtualPath) -> Option<&Share> {
         let name = path.components().next()?;
         self.shares.iter().find(|share| share.name == name)
     }

@@ -202,6 +202,8 @@ fn failed(errno: Errno) -> FileError {
             | FileErrorKind::NotAFile
             | FileErrorKind::NotADirectory
             | FileErrorKind::Exists
+            | FileErrorKind::MayNotReplace
+            | FileErrorKind::MayNotMake
             | FileErrorKind::NotEmpty
             | FileErrorKind::Links
             | FileErrorKind::ReadOnly

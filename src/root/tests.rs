@@ -216,7 +216,7 @@ fn renames_replace_only_when_allowed() {
         let refused = root
             .rename(&path("a/b/deep"), &path("file"), false)
             .unwrap_err();
-        assert_eq!(refused.kind, FileErrorKind::Exists);
+        assert_eq!(refused.kind, FileErrorKind::MayNotReplace);
         root.rename(&path("a/b/deep"), &path("file"), true).unwrap();
         assert_eq!(content(&root, "file"), Ok("deep".into()));
         root.rename(&path("file"), &path("a/moved"), false).unwrap();

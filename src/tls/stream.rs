@@ -9,6 +9,7 @@ use rustls::server::{ServerConfig, ServerConnection};
 use rustls::{CommonState, HandshakeKind, IoState};
 
 use super::incoming::{Followed, Incoming};
+use crate::proto::directive::Directive;
 use crate::sockets;
 
 /// A TLS connection, from the moment its first byte is awaited.
@@ -33,6 +34,27 @@ pub enum TlsError {
     TimedOut,
     /// The server is stopping.
     Stopping,
+}
+
+impl TlsError {
+    /// The key of the configuration that a client's certificate, or the lack of one, is refused
+    /// for.
+    pub fn directive(&self) -> Option<Directive> {
+        let issuer = rustls::CertificateError::UnknownIssuer;
+        match self {
+            TlsError::Protocol(rustls::Error::NoCertificatesPresented) => {
+                Some(Directive("client-certificates"))
+            }
+            TlsError::Protocol(rustls::Error::InvalidCertificate(error)) if *error == issuer => {
+                Some(Directive("client-ca"))
+            }
+            TlsError::Protocol(_)
+            | TlsError::Network(_)
+            | TlsError::Closed
+            | TlsError::TimedOut
+            | TlsError::Stopping => None,
+        }
+    }
 }
 
 impl std::fmt::Display for TlsError {

@@ -7,8 +7,10 @@ use std::time::Duration;
 use crate::counters::Totals;
 use crate::data::{DataConnection, DataEndpoint, Refused, LONGEST_SILENCE};
 use crate::log::{Level, Log};
+use crate::proto::directive::Directive;
 use crate::proto::outcome::{TransferError, Unbound};
 use crate::proto::reply::Reply;
+use crate::tls::TlsError;
 use crate::wait::{Deadline, Ready};
 
 use super::hearing::Hearing;
@@ -17,6 +19,9 @@ use super::{Observed, Terms};
 /// How long another connection is awaited after one was refused: whoever came first may have
 /// been a stranger. A client that cannot do better learns it after this.
 const SECOND_CHANCE: Duration = Duration::from_secs(1);
+
+/// The key for how long the data connection is awaited.
+const DATA_TIMEOUT: Directive = Directive("data-timeout");
 
 /// Refusals for one transfer that get a line each in the log; of the others it has the count.
 const MOST_LINES: u32 = 64;
@@ -59,7 +64,7 @@ fn await_ours(
     let mut arrival = Deadline::after(data.duration());
     let limit = Deadline::after(data.duration().saturating_add(tls.duration()));
     let mut silence = limit;
-    let mut outcome = TransferError::NoConnection;
+    let mut outcome = terms.no_connection();
     let mut marked = false;
     let mut refused = Vec::new();
     let mut ready = Ready::default();
@@ -121,10 +126,25 @@ fn await_ours(
     }
 }
 
+impl Terms<'_> {
+    /// Nobody came to the port that was given out.
+    pub(super) fn no_connection(&self) -> TransferError {
+        let ports = self.config.passive_ports;
+        TransferError::NoConnection(ports.first, ports.last)
+    }
+
+    /// The key that ended a handshake's time, where it was not the fixed time for its beginning.
+    fn handshake_time(&self) -> Option<Directive> {
+        let is_shorter = self.config.tls_timeout.duration() < LONGEST_SILENCE;
+        is_shorter.then_some(Directive("tls-timeout"))
+    }
+}
+
 /// Logs that another session has the port now, which waited for it while nobody came to this one's.
 pub fn report_lost(log: &Log, endpoint: &DataEndpoint) {
     log.event(Level::Notice, "passive-port-lost")
         .field("port", endpoint.address().port())
+        .decided_by(Some(Directive("passive-ports")))
         .send();
 }
 
@@ -157,11 +177,23 @@ fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused, observed
             .event(Level::Notice, "data-connection-failed")
             .field("port", endpoint.address().port())
             .bytes("error", error.to_string().as_bytes())
+            // Not an errno: nobody waited any longer.
+            .decided_by(
+                (error.raw_os_error().is_none() && error.kind() == ErrorKind::TimedOut)
+                    .then_some(DATA_TIMEOUT),
+            )
             .send(),
         Refused::Handshake(error) => terms
             .log
             .event(Level::Notice, "data-handshake-failed")
             .bytes("error", error.to_string().as_bytes())
+            .decided_by(match error {
+                TlsError::TimedOut => terms.handshake_time(),
+                TlsError::Network(_)
+                | TlsError::Protocol(_)
+                | TlsError::Closed
+                | TlsError::Stopping => error.directive(),
+            })
             .send(),
         Refused::NotResumed(version) => {
             let text = "it did not resume this session's TLS session, as data-session = \
@@ -170,12 +202,13 @@ fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused, observed
                 .log
                 .event(Level::Warning, "data-connection-refused")
                 .bytes("reason", text.as_bytes())
-                .field("tls", version)
-                .field("decided", terms.demand.decided.word());
+                .field("tls", version);
             if observed.resumed && *version == "1.3" {
                 event = event.bytes("advice", b"tls-max = \"1.2\"");
             }
-            event.send();
+            event
+                .decided_by(Some(terms.demand.decided.data_session()))
+                .send();
         }
         Refused::Foreign => {
             let text = "it tried to resume another session's TLS session, which no data-session \
@@ -198,8 +231,9 @@ fn give_up(terms: &Terms<'_>, endpoint: &DataEndpoint, refused: TransferError) -
             .log
             .event(Level::Notice, "data-handshake-failed")
             .bytes("error", b"not finished in time")
+            .decided_by(terms.handshake_time())
             .send();
-        return if refused == TransferError::NoConnection {
+        return if refused == terms.no_connection() {
             TransferError::Handshake
         } else {
             refused
@@ -210,13 +244,14 @@ fn give_up(terms: &Terms<'_>, endpoint: &DataEndpoint, refused: TransferError) -
         report(terms, endpoint, &reason, Observed::default());
         return TransferError::Unreachable;
     }
-    if refused == TransferError::NoConnection {
+    if refused == terms.no_connection() {
         terms
             .log
             .event(Level::Notice, "no-data-connection")
             .field("address", endpoint.address().ip())
             .field("port", endpoint.address().port())
             .field("strangers", endpoint.strangers())
+            .decided_by(Some(DATA_TIMEOUT))
             .send();
     }
     refused

@@ -32,8 +32,8 @@ pub(super) struct Copy<'a, 'h> {
     pub(super) hearing: &'a mut Hearing<'h>,
     pub(super) pace: Pace,
     pub(super) moved: &'a mut u64,
-    /// How an upload ended that was taken for whole without close_notify.
-    pub(super) accepted: &'a mut Option<Cut>,
+    /// How an upload ended without close_notify, and whether that may be permitted.
+    pub(super) cut: &'a mut Option<(Cut, bool)>,
 }
 
 impl Copy<'_, '_> {
@@ -147,12 +147,12 @@ impl Copy<'_, '_> {
     }
 
     /// `whole` decides whether an upload that ended without close_notify, after so many bytes,
-    /// is whole.
+    /// is whole, and knows whether it could be.
     pub(super) fn store(
         &mut self,
         mut upload: Upload,
         ascii: bool,
-        whole: impl Fn(Cut, u64) -> bool,
+        whole: impl Fn(Cut, u64) -> (bool, bool),
     ) -> Result<(), TransferError> {
         let mut scratch = vec![0; BLOCK];
         let mut translation = ascii::FromWire::default();
@@ -189,15 +189,19 @@ impl Copy<'_, '_> {
                     self.wait(PollFlags::IN)?;
                 }
                 Received::End => break,
-                Received::Fin if whole(Cut::Fin, *self.moved) => {
-                    *self.accepted = Some(Cut::Fin);
-                    break;
+                Received::Fin | Received::Truncated => {
+                    let cut = if received == Received::Fin {
+                        Cut::Fin
+                    } else {
+                        Cut::Broken
+                    };
+                    let (is_whole, could_be) = whole(cut, *self.moved);
+                    *self.cut = Some((cut, could_be));
+                    if is_whole {
+                        break;
+                    }
+                    return Err(TransferError::Truncated);
                 }
-                Received::Truncated if whole(Cut::Broken, *self.moved) => {
-                    *self.accepted = Some(Cut::Broken);
-                    break;
-                }
-                Received::Fin | Received::Truncated => return Err(TransferError::Truncated),
             }
         }
         gathered.clear();

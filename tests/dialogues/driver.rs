@@ -775,6 +775,8 @@ fn file_error(kind: &str) -> Result<FileError, String> {
             ("not-a-file", FileErrorKind::NotAFile),
             ("not-a-directory", FileErrorKind::NotADirectory),
             ("exists", FileErrorKind::Exists),
+            ("may-not-replace", FileErrorKind::MayNotReplace),
+            ("may-not-make", FileErrorKind::MayNotMake),
             ("not-empty", FileErrorKind::NotEmpty),
             ("links", FileErrorKind::Links),
             ("read-only", FileErrorKind::ReadOnly),
@@ -801,7 +803,7 @@ fn transfer_error(words: &str) -> Result<TransferError, String> {
         return Ok(TransferError::Local(file_error(kind)?));
     }
     let known = [
-        TransferError::NoConnection,
+        TransferError::NoConnection(50_000, 50_999),
         TransferError::Unreachable,
         TransferError::Handshake,
         TransferError::NotThisSession(UNBOUND),

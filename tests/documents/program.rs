@@ -86,7 +86,7 @@ fn events(source: &str, code: &str) -> Events {
         let (chain, _) = call
             .split_once(".send()")
             .unwrap_or_else(|| panic!("{source}: event({arguments}) is not sent"));
-        let fields: BTreeSet<String> = [".field(", ".bytes("]
+        let mut fields: BTreeSet<String> = [".field(", ".bytes("]
             .iter()
             .flat_map(|call| chain.split(call).skip(1))
             .map(|rest| {
@@ -95,6 +95,9 @@ fn events(source: &str, code: &str) -> Events {
                 key.split('"').next().unwrap().to_owned()
             })
             .collect();
+        if chain.contains(".decided_by(") {
+            fields.insert("directive".to_owned());
+        }
         let names = event_names(source, &code[..at], name);
         found.entry(names).or_default().extend(fields);
     }
@@ -180,6 +183,7 @@ fn events_are_found_in_every_form() {
         event = event.field(
             "ms", 3);
         match a { Ok(()) => event.field("result", "complete"), Err(e) => event.bytes("error", e) }
+            .decided_by(None)
             .send();
     "#;
     let found: Vec<(Vec<String>, Vec<String>)> = events("x", code)
@@ -193,7 +197,7 @@ fn events_are_found_in_every_form() {
             (list(&["one"]), vec![]),
             (
                 list(&["three", "two"]),
-                list(&["error", "ms", "path", "result"])
+                list(&["directive", "error", "ms", "path", "result"])
             ),
         ]
     );
@@ -262,4 +266,50 @@ fn every_code_of_a_refusal_is_counted() {
     assert!(made.len() > 15, "{made:?}");
     let missing: Vec<_> = made.difference(&counted).collect();
     assert!(missing.is_empty(), "{missing:?} are not counted");
+}
+
+/// What a refusal tells the person at the client is a sentence, and short; the forms of RFC 2428
+/// alone have no full stop.
+#[test]
+fn refusals_are_short_sentences() {
+    let mut count = 0;
+    for (name, text) in sources() {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let code = code.split_whitespace().collect::<Vec<_>>().join(" ");
+        let calls = [
+            "Reply::new(",
+            "Reply::with_text(",
+            "Reply::closing(",
+            "Reply::bad_sequence(",
+        ];
+        for call in calls {
+            for rest in code.split(call).skip(1) {
+                let digits: String = rest.trim_start().chars().take(3).collect();
+                let negative = match digits.parse::<u16>() {
+                    Ok(reply) => reply >= 400,
+                    Err(_) => call == "Reply::closing(" || call == "Reply::bad_sequence(",
+                };
+                // What is made at run time is held to it where it is made.
+                let literal = rest
+                    .trim_start_matches(|char: char| char.is_ascii_digit() || ", (".contains(char));
+                let Some(literal) = literal.strip_prefix('"').filter(|_| negative) else {
+                    continue;
+                };
+                let told = literal
+                    .split("\" )")
+                    .next()
+                    .unwrap()
+                    .split("\")")
+                    .next()
+                    .unwrap();
+                let told = told.split("\",").next().unwrap();
+                let is_form = told.starts_with("Network protocol not supported");
+                assert!(told.len() <= 150, "{name}: {told}");
+                assert!(told.ends_with('.') || is_form, "{name}: {told}");
+                assert!(told.contains(' '), "{name}: {told}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 60, "only {count} were found");
 }

@@ -170,7 +170,11 @@ fn a_certificate_is_a_login_or_a_second_factor() {
         client.expect(format!("PASS {PASSWORD}"), 530);
         client.log_in(USER, PASSWORD);
     }
-    server.wait_for_log(&["login", "user=both", "result=certificate"]);
+    server.wait_for_log(&[
+        "login",
+        "user=both",
+        "result=certificate directive=user.client-certificate",
+    ]);
 }
 
 #[test]
@@ -198,7 +202,11 @@ fn an_authority_that_a_reload_took_away_lets_nobody_in_any_more() {
     client.expect("USER camera", 331);
     client.expect("USER both", 331);
     client.expect(format!("PASS {PASSWORD}"), 530);
-    server.wait_for_log(&["login", "user=both", "result=certificate"]);
+    server.wait_for_log(&[
+        "login",
+        "user=both",
+        "result=certificate directive=user.client-certificate",
+    ]);
     client.log_in(USER, PASSWORD);
     secured(&server, &of(&kept)).expect("USER camera", 232);
 }
@@ -339,6 +347,8 @@ fn certificates_that_are_not_to_be_trusted_are_refused() {
             let log = server.log();
             let line = log.lines().rfind(|line| line.contains("handshake-failed"));
             assert!(line.unwrap().contains(reason), "{reason}: {line:?}");
+            let blames_authorities = line.unwrap().ends_with(" directive=client-ca");
+            assert_eq!(blames_authorities, reason == "UnknownIssuer", "{line:?}");
         }
     }
 }
@@ -389,7 +399,11 @@ fn required_means_no_session_without() {
     let address = server.address(Port::Implicit, Family::V4);
     let mut without = TlsClient::new(connect(None, address), &client_config(Version::V12));
     assert!(without.try_handshake_with(b"").is_err());
-    server.wait_for_log(&["handshake-failed", "peer sent no certificates"]);
+    server.wait_for_log(&[
+        "handshake-failed",
+        "peer sent no certificates",
+        "directive=client-certificates",
+    ]);
 }
 
 #[test]

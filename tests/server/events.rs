@@ -260,7 +260,7 @@ fn no_passive_port_is_free() {
     for line in &within(&lines)[..2] {
         assert!(
             line.starts_with("warning: no-passive-port error=\"Address ")
-                && line.ends_with(" in use (os error 98)\""),
+                && line.ends_with(" in use (os error 98)\" directive=passive-ports"),
             "{line}"
         );
     }
@@ -282,7 +282,7 @@ fn data_connections_that_come_to_nothing() {
     client.expect("RETR file", 425);
     let port = address.port();
     expected.push(format!(
-        "notice: no-data-connection address=127.0.0.1 port={port} strangers=1"
+        "notice: no-data-connection address=127.0.0.1 port={port} strangers=1 directive=data-timeout"
     ));
     expected.push(ended_as("result=no-connection"));
 
@@ -302,7 +302,10 @@ fn data_connections_that_come_to_nothing() {
     let _silent = connect(None, address);
     client.expect("RETR file", 150);
     client.expect_reply(522);
-    expected.push("notice: data-handshake-failed error=\"not finished in time\"".to_owned());
+    expected.push(
+        "notice: data-handshake-failed error=\"not finished in time\" directive=tls-timeout"
+            .to_owned(),
+    );
     expected.push(ended_as("result=handshake"));
 
     // One that resumes nothing.
@@ -314,10 +317,10 @@ fn data_connections_that_come_to_nothing() {
     expected.push(
         "warning: data-connection-refused reason=\"it did not resume this session's TLS session, \
          as data-session = \\\"required\\\" in the configuration demands\" tls=1.3 \
-         decided=top-level"
+         directive=data-session"
             .to_owned(),
     );
-    expected.push(ended_as("result=not-this-session"));
+    expected.push(ended_as("result=not-this-session directive=data-session"));
 
     assert_eq!(within(&ended(&server, 1, client)), expected);
 
@@ -455,7 +458,10 @@ fn connections_that_are_turned_away() {
         let line = server.wait_for_log(&["turned-away"]);
         assert_eq!(
             line,
-            format!("warning: turned-away session=2 peer={peer} {reason}")
+            format!(
+                "warning: turned-away session=2 peer={peer} {reason} {}",
+                reason.replace("reason", "directive")
+            )
         );
     }
     let server = Server::start("login-penalty = \"1h\"");
@@ -471,7 +477,7 @@ fn connections_that_are_turned_away() {
     Client::open(address, &client_config(Version::V13), None).expect_reply(421);
     assert_eq!(
         server.wait_for_log(&["turned-away"]),
-        "warning: turned-away session=11 peer=127.0.0.1 reason=login-penalty"
+        "warning: turned-away session=11 peer=127.0.0.1 reason=login-penalty directive=login-penalty"
     );
 }
 

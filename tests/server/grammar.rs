@@ -4,7 +4,29 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use ftpsd::config::keys::KEYS;
+
 const PAGE: &str = include_str!("../../src/ftpsd.8");
+/// Results and reasons that the configuration alone brings about.
+const DECIDED: [&str; 17] = [
+    "allow",
+    "certificate",
+    "deny",
+    "expired",
+    "idle",
+    "login-deadline",
+    "login-penalty",
+    "not-this-session",
+    "out-of-time",
+    "reserve-for",
+    "sessions-before-login",
+    "sessions-per-address",
+    "stalled",
+    "too-many",
+    "too-slow",
+    "waiting",
+    "workers",
+];
 const LEVELS: [&str; 4] = ["error", "warning", "notice", "info"];
 
 /// What the page says of an event.
@@ -110,8 +132,8 @@ pub fn check(line: &str) -> Result<(), String> {
         "tls" if event.fields.contains(&"resumed") => has("resumed").is_some(),
         "resumed" => has("tls").is_some(),
         // Where a connection resumed nothing.
-        "tls" if event.fields.contains(&"decided") => has("decided").is_some(),
-        "decided" => has("tls").is_some(),
+        "tls" if event.fields.contains(&"advice") => has("tls").is_some(),
+        "directive" => has("directive").is_some(),
         "advice" => has("advice").is_some(),
         _ => true,
     }));
@@ -124,7 +146,21 @@ pub fn check(line: &str) -> Result<(), String> {
             return Err(format!("{word:?} is none of {:?}", event.words));
         }
     }
-    Ok(())
+    let decided = DECIDED.contains(&result.or(has("reason")).unwrap_or_default());
+    match has("directive") {
+        Some(directive) => is_key(directive),
+        None if decided || name == "refused" => Err("no directive".to_owned()),
+        None => Ok(()),
+    }
+}
+
+/// Whether it is a key that does something, behind the name of its table.
+fn is_key(directive: &str) -> Result<(), String> {
+    let (table, name) = directive.split_once('.').unwrap_or(("", directive));
+    let known = KEYS
+        .iter()
+        .any(|key| (key.table, key.name) == (table, name));
+    known.then_some(()).ok_or(format!("no key {directive:?}"))
 }
 
 /// Fields with their values as they stand in the line.
@@ -194,9 +230,10 @@ fn lines_that_are_not_as_documented() {
         "warning: log-lines-lost count=3",
         "info: store session=1 peer=::1 path=/a bytes=1 ms=0 tls=1.3 resumed=true result=complete",
         "notice: store session=1 peer=::1 path=/a bytes=1 ms=0 result=file error=\"No room\"",
-        "notice: hash session=1 peer=::1 path=/a bytes=1 ms=0 result=out-of-time",
+        "notice: hash session=1 peer=::1 path=/a bytes=1 ms=0 result=out-of-time directive=idle-timeout",
         "notice: rename session=1 peer=::1 path=/a to=/b result=file error=x",
-        "warning: turned-away session=1 peer=::1 reason=workers",
+        "warning: turned-away session=1 peer=::1 reason=workers directive=workers",
+        "warning: turned-away session=1 peer=::1 reason=network",
     ];
     for line in good {
         assert_eq!(check(line), Ok(()), "{line}");

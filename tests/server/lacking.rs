@@ -149,7 +149,7 @@ fn a_clock_that_is_set_ends_an_account_on_its_day() {
         fails(&mut client, USER, PASSWORD);
         assert_eq!(
             ended(&server, 1, client)[2],
-            "warning: login user=anna result=expired"
+            "warning: login user=anna result=expired directive=users-file"
         );
     }
 }

@@ -46,6 +46,7 @@ mod crash;
 mod curl;
 mod daemon;
 mod deadlines;
+mod directives;
 mod directories;
 mod durability;
 mod durable;

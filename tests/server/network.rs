@@ -38,7 +38,7 @@ fn speaks(server: &Server, from: IpAddr, version: Version) -> bool {
 }
 
 /// A data connection that resumes nothing, for RETR.
-fn retrieve_without_resuming(client: &mut Client, from: IpAddr) -> Result<Vec<u8>, String> {
+pub fn retrieve_without_resuming(client: &mut Client, from: IpAddr) -> Result<Vec<u8>, String> {
     let address = client.passive();
     let socket = connect(Some((from, 0).into()), address);
     let mut data = TlsClient::new(socket, &client_config(Version::V13));
@@ -130,7 +130,11 @@ fn what_data_connections_must_show_is_the_networks_and_the_users() {
                     [[network]]\nfrom = [\"127.0.0.3\"]\ndata-session = \"required\"\n";
     let server = Server::start_networks("", networks);
     fs::write(server.file("file"), b"content").unwrap();
-    for (last, decided) in [(1, Some("top-level")), (2, None), (3, Some("network"))] {
+    for (last, decided) in [
+        (1, Some("data-session")),
+        (2, None),
+        (3, Some("network.data-session")),
+    ] {
         let mut client = ready_from(&server, elsewhere(last), Version::V13);
         let outcome = retrieve_without_resuming(&mut client, elsewhere(last));
         match decided {
@@ -138,7 +142,7 @@ fn what_data_connections_must_show_is_the_networks_and_the_users() {
             Some(word) => {
                 assert!(outcome.unwrap_err().contains("data-session"));
                 let peer = format!("peer=127.0.0.{last}");
-                let decided = format!("decided={word}");
+                let decided = format!("directive={word}");
                 server.wait_for_log(&["data-connection-refused", &peer, &decided]);
             }
         }
@@ -155,7 +159,7 @@ fn what_data_connections_must_show_is_the_networks_and_the_users() {
             assert_eq!(outcome.unwrap(), b"content");
         } else {
             assert!(outcome.unwrap_err().contains("[[user]]"));
-            server.wait_for_log(&["data-connection-refused", "decided=user"]);
+            server.wait_for_log(&["data-connection-refused", "directive=user.data-session"]);
         }
     }
 }

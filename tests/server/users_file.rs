@@ -34,7 +34,7 @@ fn the_users_file() {
     edit_users(&server, &format!("{anna}bert:{HASH}::::::20500:\n"));
     reload(&server);
     fails(&mut client, "bert", PASSWORD);
-    server.wait_for_log(&["login", "user=bert", "result=expired"]);
+    server.wait_for_log(&["login", "user=bert", "result=expired directive=users-file"]);
     fails(&mut client, USER, PASSWORD);
     client.log_in(USER, "new");
     // Disabled at a reload, and enabled again: for new logins, and sessions go on.

@@ -3,6 +3,7 @@
 use super::work::{Authenticate, Identify, Secure, Work};
 use super::{Channel, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, Mechanism, Options, ProtLevel};
+use crate::proto::directive::Directive;
 use crate::proto::help::help;
 use crate::proto::parameters::{Facts, Protection};
 use crate::proto::reply::Reply;
@@ -27,7 +28,9 @@ impl Greeted {
         let reply = match (command, self.channel) {
             (Command::User(name), Some(channel)) => return name_user(channel, self.manner, name),
             // The argument is dropped unread: without a channel nothing is a password.
-            (Command::User(_) | Command::Pass(_), None) => Reply::tls_first(),
+            (Command::User(_) | Command::Pass(_), None) => {
+                Reply::tls_first().because(Directive::PLAIN_FROM)
+            }
             (Command::Pass(_), Some(_)) => Reply::bad_sequence("Send USER first."),
             (Command::Auth(Mechanism::Tls), None | Some(Channel::PlainPermitted(_))) => {
                 return Step::Perform(Work::Secure(Secure::new(self.manner)))
@@ -113,7 +116,9 @@ impl Manner {
                 }
             }
             // RFC 2389 section 4.
-            Command::Opts(Options::Other) => Reply::new(501, "No such option."),
+            Command::Opts(Options::Other) => {
+                Reply::new(501, "No such option: this server has UTF8, MLST and HASH.")
+            }
             Command::Auth(Mechanism::Tls) => match channel {
                 Some(Channel::Secured(_)) => Reply::bad_sequence("TLS is up already."),
                 // RFC 2228 section 3: whoever is logged in would have to log in again.
@@ -137,7 +142,7 @@ impl Manner {
             // not want to give the protection up, as RFC 4217 section 12.3 lets it.
             Command::Ccc => match channel {
                 Some(Channel::Secured(_)) => {
-                    Reply::new(534, "The control connection stays protected.")
+                    Reply::new(534, "The control connection stays protected: send no CCC.")
                 }
                 Some(Channel::PlainPermitted(_)) | None => {
                     Reply::new(533, "The control connection is not protected.")
@@ -199,7 +204,8 @@ impl Manner {
                 self.protection = Protection::Clear;
                 Reply::new(200, "Data connections are in clear text.")
             }
-            ProtLevel::Clear => Reply::new(534, "Data connections stay private: PROT P."),
+            ProtLevel::Clear => Reply::new(534, "Data connections stay private: send PROT P.")
+                .because(Directive::PLAIN_FROM),
             ProtLevel::SafeOrConfidential => Reply::new(536, "TLS knows PROT P only."),
             ProtLevel::Unknown => Reply::new(504, "This server knows PROT P."),
         }

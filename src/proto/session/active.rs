@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::authenticated::{Authenticated, Endpoint};
 use super::{Policy, Step};
+use crate::proto::directive::Directive;
 use crate::proto::reply::Reply;
 
 /// The lowest port that the server connects to (RFC 2577 section 3).
@@ -44,7 +45,10 @@ impl Active {
             return Err(Reply::new(504, "The port must not be below 1024."));
         }
         if self.here && self.is_own(address.port()) {
-            return Err(Reply::new(504, "That port is the server's own."));
+            return Err(Reply::new(
+                504,
+                "That port is the server's own: name another.",
+            ));
         }
         Ok(address.port())
     }
@@ -78,10 +82,8 @@ impl Authenticated {
         policy: &Policy,
     ) -> Step {
         let Some(active) = &policy.active else {
-            return self.reply(Reply::new(
-                502,
-                "This server has active-mode = false: send EPSV or PASV.",
-            ));
+            let text = "This server has active-mode = false: send EPSV or PASV.";
+            return self.reply(Reply::new(502, text).because(Directive::ACTIVE_MODE));
         };
         if self.extended_only {
             return self.reply(Reply::bad_sequence("EPSV ALL was sent: only EPSV now."));

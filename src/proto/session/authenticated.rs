@@ -5,6 +5,7 @@ use super::transfer::{StoreRequest, Transfer, TransferTask};
 use super::work::{Examine, FileTask, FileWork, Listen, Passive, Work};
 use super::{Channel, DataProtection, Manner, Policy, Session, Step};
 use crate::proto::command::{Command, CommandError, Mode, NetworkProtocol, Structure};
+use crate::proto::directive::Directive;
 use crate::proto::glob::Pattern;
 use crate::proto::listing::Format;
 use crate::proto::outcome::{FileError, FileErrorKind};
@@ -95,7 +96,7 @@ impl Authenticated {
             }
             Command::Size(_) if self.representation == Type::Ascii => {
                 // RFC 3659 section 4.3: the size of what would be sent; it takes a scan to know.
-                self.reply(Reply::new(550, "SIZE needs TYPE I."))
+                self.reply(Reply::new(550, "SIZE needs TYPE I.").because(Directive::ASCII))
             }
             Command::Size(path) => self.examine(&path, Examine::Size),
             Command::Mdtm(path) => self.examine(&path, Examine::Modified),
@@ -365,8 +366,9 @@ impl Authenticated {
         let Some(protection) = self.data_protection() else {
             return Err(Reply::new(
                 521,
-                "Data connections must be private: send PBSZ 0 and PROT P.",
-            ));
+                "Data connections must be private: send PBSZ 0 and PROT P (encrypt data too).",
+            )
+            .because(Directive::PLAIN_FROM));
         };
         let Some(endpoint) = self.endpoint.take() else {
             return Err(Reply::new(425, "Send PASV or EPSV first."));
@@ -411,7 +413,7 @@ impl Authenticated {
             if !session.permissions.are_in_one_place(&from, &to) {
                 return Err(Reply::new(
                     553,
-                    "A share is another place: nothing was renamed.",
+                    "A share is another place: send the file there instead.",
                 ));
             }
             let replace = session.permissions.rights(&to).allow(Right::Overwrite);
@@ -433,8 +435,13 @@ impl Authenticated {
     pub(super) fn resolve(&self, path: &[u8]) -> Result<VirtualPath, Reply> {
         self.directory.join(path).map_err(|error| match error {
             PathError::ForbiddenByte => Reply::new(501, "A pathname holds no line end and no NUL."),
-            PathError::TooLong => Reply::new(553, "The pathname is too long."),
-            PathError::Reserved => Reply::new(553, "That name belongs to the server."),
+            PathError::TooLong => Reply::new(
+                553,
+                "The pathname is too long: 255 bytes a name, 4095 in all.",
+            ),
+            PathError::Reserved => {
+                Reply::new(553, "That name belongs to the server: choose another.")
+            }
         })
     }
 
@@ -443,23 +450,32 @@ impl Authenticated {
         if self.permissions.rights(path).allow(right) {
             return Ok(());
         }
-        Err(Reply::no_right(match right {
-            Right::Read => "This account may not download.",
-            Right::List => "This account may not list.",
-            Right::Write => "This account may not upload.",
-            Right::Overwrite => "This account may not replace files.",
-            Right::Append => "This account may not append.",
-            Right::Delete => "This account may not delete.",
-            Right::Rename => "This account may not rename.",
-            Right::Mkdir => "This account may not make directories.",
-        }))
+        Err(self.no_right(550, right, path))
+    }
+
+    /// The reply to somebody whose `access` at the place of `path` does not have this right.
+    pub(super) fn no_right(&self, code: u16, right: Right, path: &VirtualPath) -> Reply {
+        let what = match right {
+            Right::Read => "download",
+            Right::List => "list",
+            Right::Write => "upload",
+            Right::Overwrite => "replace files",
+            Right::Append => "append",
+            Right::Delete => "delete",
+            Right::Rename => "rename",
+            Right::Mkdir => "make directories",
+        };
+        let text = format!("This account may not {what} here: ask the administrator (access).");
+        Reply::with_text(code, text).because(self.permissions.directive(path))
     }
 
     /// Where REST said to start. RFC 3659 section 5.3 counts translated bytes in TYPE A, which
     /// no client means; RFC 1123 section 4.1.3.4 has 555 where REST and TYPE do not go together.
     pub(super) fn restart_offset(&self, prefix: &Prefix) -> Result<u64, Reply> {
         match prefix.ahead().restart {
-            1.. if self.representation == Type::Ascii => Err(Reply::new(555, "REST needs TYPE I.")),
+            1.. if self.representation == Type::Ascii => {
+                Err(Reply::new(555, "REST needs TYPE I.").because(Directive::ASCII))
+            }
             offset => Ok(offset),
         }
     }

@@ -17,7 +17,8 @@ impl Authenticated {
     pub(super) fn hash(self, name: Vec<u8>) -> Step {
         match self.resolve(&name) {
             Ok(path) if !self.permissions.rights(&path).allow(Right::Read) => {
-                self.reply(Reply::new(552, "This account may not download."))
+                let reply = self.no_right(552, Right::Read, &path);
+                self.reply(reply)
             }
             Ok(path) => Step::Perform(Work::Hash(Hash {
                 session: self,

@@ -192,19 +192,28 @@ fn conclude(channel: Channel, mut manner: Manner, verdict: Verdict, welcome: Rep
             manner.login_failures = manner.login_failures.saturating_add(1);
             if manner.login_failures >= LOGIN_FAILURES {
                 return Step::Close(
-                    Reply::new(530, "Login failed too often; closing."),
+                    Reply::new(
+                        530,
+                        "Login failed too often, closing: check name and password.",
+                    ),
                     Hangup::LoginFailures,
                 );
             }
             if verdict == Verdict::Waiting {
                 Reply::new(530, "Too many failed logins; wait (login-penalty).")
             } else {
-                Reply::new(530, "Login failed.")
+                Reply::new(530, "Login failed: check name and password.")
             }
         }
-        Verdict::NoRoot => Reply::new(530, "The account's directory is not available."),
+        Verdict::NoRoot => Reply::new(
+            530,
+            "The account's directory is not available: ask the administrator.",
+        ),
         Verdict::Busy => Reply::new(530, "Too many logins at once; try again in a moment."),
-        Verdict::TooMany => Reply::new(530, "Too many sessions of this user (sessions)."),
+        Verdict::TooMany => Reply::new(
+            530,
+            "Too many sessions of this user: end one and try again (sessions).",
+        ),
     };
     Step::Reply(
         Session::Greeted(Greeted {
@@ -269,7 +278,12 @@ impl Listen {
         self.session.endpoint = reply.is_some().then_some(Endpoint::Passive);
         (
             Session::Authenticated(self.session),
-            reply.unwrap_or_else(|| Reply::new(425, "No passive port is free; try again.")),
+            reply.unwrap_or_else(|| {
+                Reply::new(
+                    425,
+                    "No passive port is free: try again in a moment (passive-ports).",
+                )
+            }),
         )
     }
 }

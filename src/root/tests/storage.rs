@@ -145,7 +145,7 @@ fn rights_links_and_special_files_are_the_same_in_place() {
             new: false,
             ..STORE
         };
-        assert_eq!(refusal(&root, "new", no_new), FileErrorKind::Denied);
+        assert_eq!(refusal(&root, "new", no_new), FileErrorKind::MayNotMake);
         let fresh_only = StoreRequest {
             overwrite: false,
             append: false,
@@ -156,7 +156,10 @@ fn rights_links_and_special_files_are_the_same_in_place() {
                 offset,
                 ..fresh_only
             };
-            assert_eq!(refusal(&root, "file", request), FileErrorKind::Exists);
+            assert_eq!(
+                refusal(&root, "file", request),
+                FileErrorKind::MayNotReplace
+            );
         }
         assert_eq!(content(&root, "new"), Err(FileErrorKind::NotFound));
         assert_eq!(content(&root, "file"), Ok("0123456789".into()));

@@ -90,20 +90,20 @@ fn rights_hold_at_the_start_and_at_publication() {
             ..STORE
         };
         let refused = |request| root.store(&path("file"), request).unwrap_err().kind;
-        assert_eq!(refused(fresh_only), FileErrorKind::Exists);
+        assert_eq!(refused(fresh_only), FileErrorKind::MayNotReplace);
         assert_eq!(
             refused(StoreRequest {
                 offset: None,
                 ..fresh_only
             }),
-            FileErrorKind::Exists
+            FileErrorKind::MayNotReplace
         );
         assert_eq!(
             refused(StoreRequest {
                 offset: Some(10),
                 ..fresh_only
             }),
-            FileErrorKind::Exists
+            FileErrorKind::MayNotReplace
         );
         let no_new = StoreRequest {
             new: false,
@@ -111,7 +111,7 @@ fn rights_hold_at_the_start_and_at_publication() {
         };
         assert_eq!(
             root.store(&path("x"), no_new).unwrap_err().kind,
-            FileErrorKind::Denied
+            FileErrorKind::MayNotMake
         );
 
         let mut upload = root.store(&path("late"), fresh_only).unwrap();
@@ -351,7 +351,7 @@ fn an_offset_does_not_tell_the_size() {
         };
         for offset in [0, 1, 9, 10, 11, u64::MAX] {
             let refused = root.store(&path("file"), request(offset)).unwrap_err();
-            assert_eq!(refused.kind, FileErrorKind::Exists, "{offset}");
+            assert_eq!(refused.kind, FileErrorKind::MayNotReplace, "{offset}");
         }
     }
 }

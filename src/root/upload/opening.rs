@@ -48,7 +48,7 @@ impl Upload {
         };
         match published {
             Some(_) if from_start && !request.overwrite => {
-                return Err(FileError::new(FileErrorKind::Exists))
+                return Err(FileError::new(FileErrorKind::MayNotReplace))
             }
             // Since the client asked it was published, perhaps by what this client had sent before:
             // the rest does not belong into it.
@@ -62,7 +62,7 @@ impl Upload {
                 }
                 return Upload::in_place(directory, name, partial, request, storage);
             }
-            None if !request.new => return Err(FileError::new(FileErrorKind::Denied)),
+            None if !request.new => return Err(FileError::new(FileErrorKind::MayNotMake)),
             Some(_) | None => {}
         }
         if !storage.atomic {
@@ -149,11 +149,11 @@ impl Upload {
             Some(FileErrorKind::NotAFile)
         } else if !request.overwrite && !request.append && !allowed {
             // Whatever the offset, or the replies would tell the size to whoever may not see it.
-            Some(FileErrorKind::Exists)
+            Some(FileErrorKind::MayNotReplace)
         } else if request.offset > Some(published.size) {
             Some(FileErrorKind::BeyondEnd)
         } else {
-            (!allowed).then_some(FileErrorKind::Exists)
+            (!allowed).then_some(FileErrorKind::MayNotReplace)
         };
         if let Some(kind) = refused {
             return Err(FileError::new(kind));

@@ -150,7 +150,8 @@ fn a_lease_that_is_not_used_is_lost_when_another_waits() {
         assert!(begun.elapsed() >= SOONEST, "{:?}", begun.elapsed());
         let line = server.wait_for_log(&[LOST]);
         let port = address.port();
-        assert_eq!(line, format!("{LOST} session=1 peer=127.0.0.1 port={port}"));
+        let fields = format!("session=1 peer=127.0.0.1 port={port} directive=passive-ports");
+        assert_eq!(line, format!("{LOST} {fields}"));
         holder.expect("RETR file", 425);
         assert_eq!(next.announced(&reply), address);
         download_at(&mut next, address);

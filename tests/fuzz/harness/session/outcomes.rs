@@ -76,7 +76,7 @@ impl Granted {
     }
 }
 
-pub(super) const FILE_ERRORS: [(u8, FileErrorKind); 14] = [
+pub(super) const FILE_ERRORS: [(u8, FileErrorKind); 16] = [
     (b'1', FileErrorKind::NotFound),
     (b'2', FileErrorKind::Denied),
     (b'3', FileErrorKind::NotAFile),
@@ -91,6 +91,8 @@ pub(super) const FILE_ERRORS: [(u8, FileErrorKind); 14] = [
     (b'C', FileErrorKind::TooLarge),
     (b'D', FileErrorKind::Busy),
     (b'E', FileErrorKind::Failed),
+    (b'F', FileErrorKind::MayNotReplace),
+    (b'G', FileErrorKind::MayNotMake),
 ];
 
 const UNBOUND: Unbound = Unbound {
@@ -100,7 +102,7 @@ const UNBOUND: Unbound = Unbound {
 
 const TRANSFER_ERRORS: [(u8, TransferError); 12] = [
     (b'u', TransferError::Unreachable),
-    (b'n', TransferError::NoConnection),
+    (b'n', TransferError::NoConnection(50_000, 50_999)),
     (b'h', TransferError::Handshake),
     (b's', TransferError::NotThisSession(UNBOUND)),
     (b'w', TransferError::Network),
