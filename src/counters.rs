@@ -125,7 +125,7 @@ pub struct Totals {
     pub bytes_out: u64,
     /// Bytes received over data connections.
     pub bytes_in: u64,
-    /// Replies to commands from 400 up, by [`REPLIES`].
+    /// Replies from 400 up, to commands and at the end of a session, by [`REPLIES`].
     pub replies: Tally,
     /// Configurations that SIGHUP has put in force.
     pub reloads: u64,

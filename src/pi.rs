@@ -51,7 +51,7 @@ pub fn serve(connection: Box<Connection>, service: &Service) {
 #[inline(never)]
 fn end(mut pi: Box<ServerPi<'_>>, hangup: Hangup, started: Instant) {
     if let Some(reply) = hangup.farewell() {
-        let _ = pi.control.send(&reply);
+        let _ = pi.send(&reply);
     }
     // Before the client can see the end: it may come back at once.
     let ServerPi {

@@ -203,6 +203,8 @@ pub fn run(
     let mut number: u32 = 0;
     let mut pause = Pause::default();
     let mut tomorrow = Deadline::after(A_DAY);
+    // The window's end is no signal: whoever stops or restarts the server then lets transfers finish.
+    let mut is_first = false;
     while !signals.take_terminate() {
         if signals.take_reload() {
             reload(&service, &mut origin);
@@ -222,6 +224,7 @@ pub fn run(
                     .field("seconds", window.span.as_secs())
                     .field("by", window.by)
                     .send();
+                is_first = true;
                 break;
             }
             sleep = sleep.earlier(over);
@@ -263,7 +266,7 @@ pub fn run(
                 report(&service);
                 status.wake();
             }
-            if signals.take_terminate() {
+            if signals.take_terminate() && !std::mem::take(&mut is_first) {
                 break;
             }
         }

@@ -191,6 +191,8 @@ fn what_was_done_is_in_the_file_by_its_outcome() {
     server.signal(Signal::TERM);
     assert_eq!(server.wait_for_exit().code(), Some(0));
     let last = read(&file).unwrap();
+    // What the two sessions were told at the end.
+    assert_eq!(last.value("ftpsd_replies_total{code=\"421\"}"), 2);
     assert_eq!(last.value("ftpsd_up"), 0);
     assert_eq!(last.value("ftpsd_sessions_running"), 0);
     assert_eq!(last.value("ftpsd_sessions_total"), 3);

@@ -3,6 +3,8 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::background::Setup;
 use crate::client::Client;
 use crate::harness::{emulated, ftpsd, Family, Port, Server, PATIENCE, USER};
@@ -59,6 +61,34 @@ fn transfers_finish_when_it_is_over_and_nobody_comes_in() {
     let log = server.log();
     let places = order.map(|event| log.find(&format!("notice: {event}")).unwrap());
     assert!(places.is_sorted(), "{log}");
+}
+
+/// The end of the window is no signal: the first one after it leaves transfers their time too, as whoever
+/// stops or restarts the server then expects, and the second one cuts them.
+#[test]
+fn one_signal_after_it_does_not_cut_transfers() {
+    let top = "drain-timeout = \"1h\"\nstall-timeout = \"1h\"";
+    let mut server = start(top, &format!("{}s", window()));
+    let mut clients = [(); 2].map(|()| Client::ready(&server, Version::V13));
+    let names = ["STOR one", "STOR two"];
+    let [mut one, mut two] = [0, 1].map(|index| clients[index].start_transfer(names[index]));
+    one.send(b"before ");
+    two.send(b"content");
+    server.wait_for_log(&["notice: stopping"]);
+    server.signal(Signal::TERM);
+    // Signals are heard in the turn of the second one at the latest.
+    for count in 1..=2 {
+        server.signal(Signal::USR1);
+        server.wait_for_count("notice: counters ", count);
+    }
+    one.send(b"and after");
+    one.close();
+    clients[0].expect_reply(226);
+    server.signal(Signal::TERM);
+    clients[1].expect_reply(426);
+    assert_eq!(server.wait_for_exit().code(), Some(0));
+    let text = std::fs::read(server.file("one")).unwrap();
+    assert_eq!(text, b"before and after");
 }
 
 /// A reload neither puts it off nor takes it away, and transfers have no longer than they have at a
