@@ -106,11 +106,11 @@ pub(super) fn of(address: SocketAddr, own: &Own<'_>) -> Holder {
             found = Holder::Other(name, pid);
         }
     });
-    match found {
-        // Somebody else listens there too.
-        Holder::Own(_) if !links.is_empty() => Holder::Unknown,
-        found => found,
+    // Somebody else listens there too, who does not show.
+    if matches!(found, Holder::Own(_)) && !links.is_empty() {
+        found = Holder::Unknown;
     }
+    found
 }
 
 /// A file of a process in /proc; empty where it cannot be read.
