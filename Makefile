@@ -188,7 +188,7 @@ tools: ## install the programs that the tests drive, where apt can
 	@missing=; \
 	PATH=$$PATH:/usr/sbin:/sbin; \
 	for pair in curl:curl lftp:lftp python3:python3 rsyslogd:rsyslog busybox:busybox \
-	    strace:strace valgrind:valgrind faketime:faketime inotifywait:inotify-tools systemd-analyze:systemd; do \
+	    strace:strace valgrind:valgrind faketime:faketime ip:iproute2 inotifywait:inotify-tools systemd-analyze:systemd; do \
 	    command -v $${pair%:*} >/dev/null || missing="$$missing $${pair#*:}"; \
 	done; \
 	/usr/bin/python3 -c 'import pycurl, aioftp' 2>/dev/null || \

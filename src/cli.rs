@@ -4,6 +4,7 @@ mod check;
 mod prepare;
 
 use std::ffi::OsString;
+use std::fmt::Arguments;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -64,11 +65,29 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(message) = error.message {
-                let _ = writeln!(io::stderr(), "ftpsd: {message}");
+                complain(format_args!("{message}"));
             }
             ExitCode::from(error.status)
         }
     }
+}
+
+/// One line on standard error.
+fn complain(text: Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "ftpsd: {}", plain(text));
+}
+
+/// The text in one line, without what a terminal would obey: names of files may hold anything.
+fn plain(text: Arguments<'_>) -> String {
+    let mut line = String::new();
+    for character in text.to_string().chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
 }
 
 /// The options; ftpsd(8) describes the same.

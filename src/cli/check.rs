@@ -8,13 +8,14 @@ mod places;
 mod ports;
 mod system;
 
-use std::fmt::{Arguments, Display};
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::{prepare, settings_error, Exit, StartError};
+use super::{complain, os, plain, prepare, settings_error, Exit, StartError};
 use crate::ceilings::Ceilings;
 use crate::config::Config;
+use crate::daemon;
 use crate::settings::{Settings, SettingsError};
 use holder::Own;
 
@@ -25,29 +26,31 @@ struct Report {
     errors: u32,
     /// What a start would fail with: the first error's.
     status: u8,
+    /// Why facts could not be told.
+    lost: Option<io::Error>,
 }
 
 impl Report {
     /// Something that is as it may be.
     fn fact(&mut self, what: &dyn Display, text: &dyn Display) {
-        self.print(format_args!("{what}: {text}"));
+        self.print(&plain(format_args!("{what}: {text}")));
     }
 
     /// A start would serve, but the operator should change something, such as `advice` says.
     fn warn(&mut self, what: &dyn Display, text: &dyn Display, advice: &str) {
         self.warnings = self.warnings.saturating_add(1);
-        complain("warning", what, text, advice);
+        finding("warning", what, text, advice);
     }
 
     /// A start would fail.
     fn error(&mut self, exit: Exit, what: &dyn Display, text: &dyn Display, advice: &str) {
         self.count(exit as u8);
-        complain("error", what, text, advice);
+        finding("error", what, text, advice);
     }
 
-    fn print(&mut self, text: Arguments<'_>) {
-        if writeln!(io::stdout(), "{text}").is_err() {
-            self.count(Exit::Os as u8);
+    fn print(&mut self, text: &dyn Display) {
+        if let Err(error) = writeln!(io::stdout(), "{text}") {
+            self.lost.get_or_insert(error);
         }
     }
 
@@ -59,7 +62,7 @@ impl Report {
         };
         self.count(error.status);
         if let Some(message) = error.message {
-            let _ = writeln!(io::stderr(), "ftpsd: {message}");
+            complain(format_args!("{message}"));
         }
         None
     }
@@ -76,10 +79,10 @@ impl Report {
         let warnings = Count(self.warnings, "warning");
         if self.errors == 0 {
             match self.warnings {
-                0 => self.print(format_args!("The configuration is good.")),
+                0 => self.print(&"The configuration is good."),
                 _ => {
                     self.status = Exit::Warned as u8;
-                    self.print(format_args!("The configuration is good, with {warnings}."));
+                    self.print(&format_args!("The configuration is good, with {warnings}."));
                 }
             }
         }
@@ -87,9 +90,13 @@ impl Report {
             let errors = Count(self.errors, "error");
             let _ = writeln!(io::stderr(), "A start would fail: {errors} and {warnings}.");
         }
-        match self.status {
-            0 => Ok(()),
-            status => Err(StartError {
+        match (self.status, self.lost) {
+            (0 | 1, Some(error)) => Err(StartError::new(
+                Exit::Os,
+                format_args!("standard output: {error}"),
+            )),
+            (0, None) => Ok(()),
+            (status, _) => Err(StartError {
                 status,
                 message: None,
             }),
@@ -97,13 +104,9 @@ impl Report {
     }
 }
 
-/// One line on standard error.
-fn complain(level: &str, what: &dyn Display, text: &dyn Display, advice: &str) {
+fn finding(level: &str, what: &dyn Display, text: &dyn Display, advice: &str) {
     let colon = if advice.is_empty() { "" } else { ": " };
-    let _ = writeln!(
-        io::stderr(),
-        "ftpsd: {level}: {what}: {text}{colon}{advice}"
-    );
+    complain(format_args!("{level}: {what}: {text}{colon}{advice}"));
 }
 
 /// A number of things.
@@ -145,7 +148,7 @@ pub(super) fn check(file: &Path, foreground: bool) -> Result<(), StartError> {
 /// Everything but certificates. Whether this process is now what the server would be: whoever stays
 /// root would be told what is not so.
 fn look(config: &Config, file: &Path, foreground: bool, report: &mut Report) -> bool {
-    report.print(format_args!("{}", Ceilings::of(config)));
+    report.print(&Ceilings::of(config));
     let account = report.take(prepare::account(config, file));
     report.take(prepare::limits(config));
     // What only root may do or see.
@@ -159,6 +162,9 @@ fn look(config: &Config, file: &Path, foreground: bool, report: &mut Report) -> 
     ports::addresses(config, report);
     hashes::look(config, report);
     system::log(config, foreground, report);
+    if !foreground {
+        report.take(daemon::open_null().map_err(os));
+    }
     system::kernel(report);
     let Some(account) = account else {
         return false;

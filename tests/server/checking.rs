@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rcgen::{CertificateParams, KeyPair};
@@ -290,6 +290,25 @@ fn what_file_systems_do_not_give() {
     let said = within("mount -t ramfs ramfs \"$ROOT\"");
     said.complains(0, &[]);
     said.tells(&["root of anna: of a network or the like"]);
+    // Nor by way of links, in the middle or at the end.
+    fs::create_dir(check.path("there")).unwrap();
+    std::os::unix::fs::symlink("there/inner/..", check.path("middle")).unwrap();
+    std::os::unix::fs::symlink(check.path("middle/below"), check.path("last")).unwrap();
+    check.replace(
+        &format!("root = {root:?}"),
+        &format!("root = {:?}", check.path("last")),
+    );
+    let ramfs = "mount -t ramfs ramfs \"$ROOT\"; mkdir -p \"$ROOT/inner\" \"$ROOT/below\"";
+    let said = check.run_by(&mut inside(ramfs, &check.path("there")));
+    said.tells(&["root ", " of anna: of a network or the like"]);
+    // One that leads to itself is no endless way.
+    fs::remove_file(check.path("last")).unwrap();
+    std::os::unix::fs::symlink("last", check.path("last")).unwrap();
+    check.run().complains(1, &["warning: root "]);
+    check.replace(
+        &format!("root = {:?}", check.path("last")),
+        &format!("root = {root:?}"),
+    );
     let read_only = "mount -t tmpfs -o ro tmpfs \"$ROOT\"";
     let beginning = format!(
         "warning: root {} of anna: this account cannot write there: Read-only",
@@ -370,9 +389,10 @@ fn where_the_log_goes() {
     let check = Check::new();
     let log = format!("syslog:{}", check.path("log").display());
     check.replace(&log, "stderr");
+    // What a start without -F refuses, an init script must not stop a server for.
     check
         .run()
-        .complains(1, &["warning: log: \"stderr\" is for a start with -F"]);
+        .complains(78, &["log = \"stderr\" needs the option -F"]);
     let foreground = || {
         let said = check.run_by(ftpsd().arg("-F"));
         said.complains(0, &[]);
@@ -414,6 +434,115 @@ fn the_place_of_the_status_file() {
     said.tells(&["status-file: ", path.to_str().unwrap()]);
     fs::set_permissions(check.path("run/ftpsd"), fs::Permissions::from_mode(0o500)).unwrap();
     check.run().complains(1, &["warning: status-file: "]);
+    fs::set_permissions(check.path("run/ftpsd"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::create_dir(&path).unwrap();
+    check
+        .run()
+        .complains(1, &["warning: status-file: is a directory"]);
+    fs::remove_dir(&path).unwrap();
+    fs::remove_dir(check.path("run/ftpsd")).unwrap();
+    let read_only = "mount -t tmpfs -o ro tmpfs \"$ROOT\"";
+    let said = check.run_by(&mut inside(read_only, &check.path("run")));
+    said.complains(1, &["warning: status-file: "]);
+}
+
+#[test]
+fn a_state_directory_that_keeps_nothing() {
+    let check = Check::new();
+    let state = check.path("state");
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    let text = fs::read_to_string(&check.config).unwrap();
+    let (before, rest) = text.split_once("[[certificate]]").unwrap();
+    let (_, after) = rest.split_once("[[user]]").unwrap();
+    let text = format!("state-dir = {state:?}\n{before}[[user]]{after}");
+    fs::write(&check.config, text).unwrap();
+    let said = check.run();
+    said.complains(0, &[]);
+    said.tells(&["certificate: none yet, the start makes one"]);
+    let read_only = "mount --bind \"$ROOT\" \"$ROOT\"; mount -o remount,bind,ro \"$ROOT\"";
+    let said = check.run_by(&mut inside(read_only, &state));
+    said.complains(
+        1,
+        &["warning: certificate: without a state-dir to write to"],
+    );
+}
+
+/// A start in the background needs it, one in the foreground does not.
+#[test]
+fn a_system_without_dev_null() {
+    let check = Check::new();
+    let mut command = inside("mount -t tmpfs tmpfs /dev", Path::new("/"));
+    check
+        .run_by(&mut command)
+        .complains(71, &["/dev/null: No such file"]);
+    let mut command = inside("mount -t tmpfs tmpfs /dev", Path::new("/"));
+    check.run_by(command.arg("-F")).complains(0, &[]);
+}
+
+/// One line for each, and nothing for a terminal to obey.
+#[test]
+fn names_of_files_are_told_without_their_control_characters() {
+    let check = Check::new();
+    let root = check.path("root");
+    check
+        .replace(
+            &format!("root = {root:?}"),
+            "root = \"/no\\u001b[2J\\nA\\u009b\"",
+        )
+        .replace("/log\"", "/log\\u001b\"")
+        .add("pid-file = \"/no\\u0007/pid\"\nstate-dir = \"/no\\u0007/state\"");
+    let said = check.run();
+    said.complains(
+        71,
+        &[
+            "state-dir: cannot make /no\\u{7}/state: ",
+            &format!("warning: log: {}\\u{{1b}}: ", check.path("log").display()),
+            "warning: root /no\\u{1b}[2J\\nA\\u{9b} of anna: No such",
+        ],
+    );
+    let all = [said.facts, said.complaints].concat();
+    assert!(
+        !all.iter().any(|line| line.contains(char::is_control)),
+        "{all:#?}"
+    );
+}
+
+/// That nobody takes the facts is no fault of the configuration, and told once.
+#[test]
+fn facts_that_cannot_be_written() {
+    let check = Check::new();
+    let full = || Stdio::from(fs::File::create("/dev/full").unwrap());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    for (stdout, expected) in [
+        (full(), "ftpsd: standard output: No space left"),
+        (writer.into(), "ftpsd: standard output: Broken pipe"),
+    ] {
+        let mut command = ftpsd();
+        let finished = command
+            .args(["-t", "-f"])
+            .arg(&check.config)
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(finished.stderr).unwrap();
+        assert_eq!(finished.status.code(), Some(71), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.starts_with(expected), "{said}");
+    }
+    check
+        .replace("syslog:", "syslog:/nowhere")
+        .replace("[\"0.0.0.0:0\"]", "[\"192.0.2.77:0\"]");
+    let mut command = ftpsd();
+    let finished = command
+        .args(["-t", "-f"])
+        .arg(&check.config)
+        .stdout(full())
+        .output()
+        .unwrap();
+    assert_eq!(finished.status.code(), Some(69));
 }
 
 #[test]

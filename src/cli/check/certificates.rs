@@ -1,6 +1,10 @@
 //! What clients are shown: as a start reads it, and how long it lasts.
 
+use std::path::Path;
 use std::sync::Arc;
+
+use rustix::fs::Access;
+use rustix::io::Errno;
 
 use super::super::{own_certificate, Exit, StartError};
 use super::Report;
@@ -13,14 +17,17 @@ use crate::settings::Settings;
 pub(super) fn show(mut settings: Settings, is_account: bool, report: &mut Report) {
     if settings.config.certificate.is_empty() && is_account {
         let kept = own_certificate(&settings.config).kept();
+        let state = settings.config.state_dir.as_deref();
+        // On a file system without write access it is kept no more than without.
+        let keeps = |path: &Path| rustix::fs::access(path, Access::WRITE_OK) != Err(Errno::ROFS);
         match report.take(kept.map_err(|error| StartError::new(Exit::Config, error))) {
             Some(Some(kept)) => settings.certificates = Arc::new(kept),
-            Some(None) if settings.config.state_dir.is_some() => {
+            Some(None) if state.is_some_and(keeps) => {
                 report.fact(&"certificate", &"none yet, the start makes one");
             }
             Some(None) => report.warn(
                 &"certificate",
-                &"without state-dir every start makes another one, which no client knows",
+                &"without a state-dir to write to every start makes another one, which no client knows",
                 "name state-dir",
             ),
             None => {}

@@ -74,6 +74,10 @@ pub(super) fn of(address: SocketAddr, own: &Own<'_>) -> Holder {
     let mut links: Vec<PathBuf> = Vec::new();
     // Not /proc/net, which a sandbox may hide.
     for file in ["tcp", "tcp6"] {
+        // Where somebody has the port for IPv4, those who have it for IPv6 have it for that alone.
+        if !links.is_empty() {
+            break;
+        }
         let table = fs::read_to_string(format!("/proc/self/net/{file}"));
         for line in table.unwrap_or_default().lines() {
             if let Some(inode) = inode(line, address) {
@@ -87,17 +91,25 @@ pub(super) fn of(address: SocketAddr, own: &Own<'_>) -> Holder {
         let Some(pid) = name.and_then(|name| name.parse().ok()) else {
             return;
         };
-        let mut has = false;
+        let mut has: Vec<PathBuf> = Vec::new();
         each(&format!("{pid}/fd"), &mut |path| {
-            has |= fs::read_link(path).is_ok_and(|link| links.contains(&link));
+            has.extend(fs::read_link(path).ok().filter(|link| links.contains(link)));
         });
-        if has && own.is(pid) {
+        if has.is_empty() || matches!(found, Holder::Other(..)) {
+            return;
+        }
+        if own.is(pid) {
+            links.retain(|link| !has.contains(link));
             found = Holder::Own(pid);
-        } else if has && found == Holder::Unknown {
-            let name = read(pid, "comm").trim_end().escape_debug().to_string();
+        } else {
+            let name = read(pid, "comm").trim_end().to_owned();
             found = Holder::Other(name, pid);
         }
     });
+    // Somebody else listens there too, who does not show.
+    if matches!(found, Holder::Own(_)) && !links.is_empty() {
+        found = Holder::Unknown;
+    }
     found
 }
 

@@ -1,9 +1,11 @@
 //! The directories that users see, looked at as the account: each once, whoever they are of.
 
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
@@ -15,11 +17,14 @@ use crate::privilege::Account;
 use crate::proto::parameters::Right;
 use crate::root::{self, Root};
 
+/// As many links as the kernel follows.
+const MOST_LINKS: u32 = 40;
+
 /// What users want of a directory.
 #[derive(PartialEq, Eq)]
 struct Wish<'a> {
     is_root: bool,
-    path: &'a Path,
+    path: &'a OsStr,
     require_mount: bool,
     lists: bool,
     writes: bool,
@@ -33,7 +38,7 @@ pub(super) fn look(config: &Config, account: Option<&Account>, report: &mut Repo
         let mut add = |is_root, path, access: Access, require_mount| {
             let wish = Wish {
                 is_root,
-                path,
+                path: Path::as_os_str(path),
                 require_mount,
                 lists: access.0.allow(Right::List),
                 writes: Right::ALL
@@ -63,7 +68,8 @@ pub(super) fn look(config: &Config, account: Option<&Account>, report: &mut Repo
         Some(account) => ("account ", &*account.name),
         None => ("this account", ""),
     };
-    let foreign = root::foreign_anywhere();
+    let mut foreign = root::foreign_anywhere();
+    foreign.remove(&b"/"[..]);
     for (wish, first, others) in &wishes {
         let kind = if wish.is_root { "root" } else { "share" };
         let mut name = format!("{kind} {} of {first}", wish.path.display());
@@ -71,14 +77,39 @@ pub(super) fn look(config: &Config, account: Option<&Account>, report: &mut Repo
             name = format!("{name} and {others} more");
         }
         // A login may wait for a network; an init script that checks must not.
-        let is_below =
-            |point: &Vec<u8>| point != b"/" && wish.path.starts_with(OsStr::from_bytes(point));
-        if foreign.iter().any(is_below) {
+        if leads_to(wish.path, &foreign) {
             report.fact(&name, &"of a network or the like, so it is not looked at");
         } else {
             wish.look(&name, account, report);
         }
     }
+}
+
+/// Whether the way to a directory, whatever links are on it, comes by one of those places.
+fn leads_to(path: &OsStr, places: &BTreeSet<Vec<u8>>) -> bool {
+    let (mut at, mut links) = (PathBuf::new(), 0);
+    let parts = |path: &Path| -> Vec<OsString> { path.iter().rev().map(OsStr::to_owned).collect() };
+    let mut rest = parts(Path::new(path));
+    while let Some(part) = rest.pop() {
+        if part == ".." {
+            at.pop();
+            continue;
+        }
+        // An absolute one takes the place of all.
+        at.push(part);
+        if places.contains(at.as_os_str().as_bytes()) {
+            return true;
+        }
+        match fs::read_link(&at) {
+            Ok(link) if links < MOST_LINKS => {
+                links += 1;
+                at.pop();
+                rest.extend(parts(&link));
+            }
+            Ok(_) | Err(_) => {}
+        }
+    }
+    false
 }
 
 fn changes(right: Right) -> bool {
@@ -96,7 +127,7 @@ fn changes(right: Right) -> bool {
 impl Wish<'_> {
     fn look(&self, name: &str, (kind, account): (&str, &str), report: &mut Report) {
         // As a session opens it, but for the user's name.
-        let root = match Root::open(self.path, "", self.storage) {
+        let root = match Root::open(Path::new(self.path), "", self.storage) {
             Ok(root) => root,
             Err(error) if self.require_mount && error.kind() == ErrorKind::NotFound => {
                 return report.fact(&name, &"not there, so not mounted");

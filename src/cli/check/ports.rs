@@ -35,8 +35,9 @@ pub(super) fn listening(config: &Config, own: &Own<'_>, report: &mut Report) {
     if let Some(ports) = config.shared_ports() {
         let addresses = server::distinct_addresses(config);
         for port in ports.each() {
-            for address in &addresses {
-                all.push((PASSIVE, SocketAddr::new(address.ip(), port)));
+            for mut address in addresses.iter().copied() {
+                address.set_port(port);
+                all.push((PASSIVE, address));
             }
         }
     }
@@ -59,7 +60,8 @@ pub(super) fn listening(config: &Config, own: &Own<'_>, report: &mut Report) {
 fn takes(one: &SocketAddr, other: &SocketAddr) -> bool {
     let wide = one.ip().is_unspecified() || other.ip().is_unspecified();
     let same_port = one.port() == other.port() && one.port() != 0;
-    same_port && one.is_ipv4() == other.is_ipv4() && (wide || one.ip() == other.ip())
+    // The same address of another link is another one.
+    same_port && (one == other || wide && one.is_ipv4() == other.is_ipv4())
 }
 
 fn attempt(name: &str, address: SocketAddr, own: &Own<'_>, report: &mut Report) {

@@ -7,7 +7,7 @@ use rustix::fs::{Access, RenameFlags, CWD};
 use rustix::io::Errno;
 use rustix::rand::GetRandomFlags;
 
-use super::super::prepare::pid_file_error;
+use super::super::{open_log, prepare::pid_file_error};
 use super::holder::Own;
 use super::Report;
 use crate::config::storage::Storage;
@@ -65,17 +65,18 @@ pub(super) fn kernel(report: &mut Report) {
 
 /// Whether somebody takes the lines, as far as that shows.
 pub(super) fn log(config: &Config, foreground: bool, report: &mut Report) {
+    if report
+        .take(open_log(config.log.as_ref(), foreground))
+        .is_none()
+    {
+        return;
+    }
     let default = match foreground {
         true => LogTarget::Stderr,
         false => LogTarget::syslog(),
     };
     match config.log.as_ref().unwrap_or(&default) {
-        LogTarget::Stderr if foreground => report.fact(&"log", &"standard error"),
-        LogTarget::Stderr => report.warn(
-            &"log",
-            &"\"stderr\" is for a start with -F, and one without is refused",
-            "write \"syslog\", or check with -F too",
-        ),
+        LogTarget::Stderr => report.fact(&"log", &"standard error"),
         LogTarget::Udp(server) => report.fact(&"log", &format_args!("{server}, by UDP")),
         LogTarget::Syslog(path) => {
             let name = path.display();
@@ -96,9 +97,18 @@ pub(super) fn status_file(path: &Path, by_root: bool, report: &mut Report) {
     let may_write = |path| rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK);
     let directory = path.parent().unwrap_or(path);
     let above = directory.parent().unwrap_or(directory);
+    let makes = || match may_write(above) {
+        Ok(()) => true,
+        // Root may what the account may not, but not where nobody may.
+        Err(errno) => by_root && errno == Errno::ACCESS && above.is_dir(),
+    };
     match may_write(directory) {
+        Ok(()) if path.is_dir() => {
+            let advice = "remove it or name another file";
+            report.warn(&"status-file", &"is a directory", advice);
+        }
         Ok(()) => report.fact(&"status-file", &path.display()),
-        Err(Errno::NOENT) if by_root && above.is_dir() || may_write(above).is_ok() => {
+        Err(Errno::NOENT) if makes() => {
             report.fact(&"status-file", &"the start makes its directory");
         }
         Err(errno) => report.warn(

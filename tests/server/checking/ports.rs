@@ -9,9 +9,10 @@ use crate::harness::invocation;
 use crate::programs::run;
 
 /// A network of its own, where sockets may listen anywhere, and somebody who is not root.
-fn alone(script: &str) -> Command {
+fn alone(script: &str, more: &[&str]) -> Command {
     let mut command = Command::new("unshare");
     command
+        .args(more)
         .args([
             "--map-user=1000",
             "--map-group=1000",
@@ -42,7 +43,7 @@ open(sys.argv[2] + \"/end\").read()' \"$AT\" \"$WORK\" &
     status=0
     \"$@\" || status=$?
     : >\"$WORK/end\"
-    wait
+    wait $holder
     exit $status";
 
 #[test]
@@ -58,7 +59,7 @@ fn whoever_has_a_port_is_named() {
         check
             .replace("\"0.0.0.0:0\"", &format!("\"{listen}\", \"0.0.0.0:0\""))
             .replace("20000-20999", "2000");
-        let mut command = alone(HOLDER);
+        let mut command = alone(HOLDER, &[]);
         command.env("WORK", check.directory.path()).env("AT", at);
         let said = check.run_by(&mut command);
         let expected = format!("error: {expected}: taken by python3, process ");
@@ -103,7 +104,7 @@ fn the_server_that_runs_is_no_error() {
             true => ("", &other),
             false => ("rm \"$WORK/pid\"", &check.config),
         };
-        let mut command = alone(&script.replace("BEFORE", before));
+        let mut command = alone(&script.replace("BEFORE", before), &[]);
         command
             .env("WORK", check.directory.path())
             .env("CONFIG", &check.config)
@@ -124,6 +125,85 @@ fn the_server_that_runs_is_no_error() {
     }
 }
 
+/// Who runs and has a part of the ports is not who has the rest.
+#[test]
+fn another_beside_the_server_that_runs() {
+    for (first, then) in [
+        ("[::]:2121", "0.0.0.0:2121"),
+        ("127.0.0.1:2121", "0.0.0.0:2121"),
+    ] {
+        let check = Check::new();
+        check
+            .replace("0.0.0.0:0", first)
+            .add(&format!("pid-file = {:?}", check.path("pid")));
+        let script = format!(
+            "ip link set lo up
+            \"$@\" -F -f \"$CONFIG\" 2>\"$WORK/errors\" &
+            server=$!
+            until grep -q . \"$WORK/pid\" 2>/dev/null; do
+                kill -0 $server || exit 70
+                sleep 0.05
+            done
+            sed 's/{}/{then}/' \"$CONFIG\" >\"$WORK/then\"
+            trap 'kill $server; wait $server' EXIT
+            status=0
+            [ -n \"$AT\" ] || {{ \"$@\" -t -f \"$WORK/then\" || status=$?; exit $status; }}
+            {}",
+            first.replace('[', "\\[").replace(']', "\\]"),
+            HOLDER.replace("\"$@\"", "\"$@\" -t -f \"$WORK/then\"")
+        );
+        for (expected, at) in [(69, "127.0.0.2:2121"), (0, "")] {
+            for name in ["end", "ready", "pid"] {
+                let _ = fs::remove_file(check.path(name));
+            }
+            let mut command = alone(&script, &["--keep-caps"]);
+            command
+                .env("WORK", check.directory.path())
+                .env("CONFIG", &check.config)
+                .env("AT", at);
+            let said = Said::of(run(&mut command));
+            let name = format!("listen {then}: ");
+            if expected == 0 {
+                said.complains(0, &[]);
+                let text = if first.starts_with('[') {
+                    "free"
+                } else {
+                    "held by the ftpsd"
+                };
+                said.tells(&[&name, text]);
+            } else {
+                let beginning = format!("error: {name}taken by python3, process ");
+                said.complains(69, &[&beginning]);
+            }
+        }
+    }
+}
+
+/// The same address on two links is two addresses, and the link belongs to the ports for data too.
+#[test]
+fn addresses_of_one_link_each() {
+    let check = Check::new();
+    check
+        .replace("0.0.0.0:0", "[fe80::7%1]:2121")
+        .replace("20000-20999", "2000");
+    let script = "ip addr add fe80::7/64 dev lo nodad; ip link set lo up; exec \"$@\"";
+    let said = check.run_by(&mut alone(script, &["--keep-caps"]));
+    said.complains(0, &[]);
+    said.tells(&["listen [fe80::7%1]:2121: free"]);
+    said.tells(&["passive-ports [fe80::7%1]:2000: free"]);
+    check.replace("2121\"", "2121\", \"[fe80::7%9]:2121\"");
+    let said = check.run_by(&mut alone(script, &["--keep-caps"]));
+    // There is no such link, which is another matter.
+    assert!(
+        said.complaints[0].contains("listen [fe80::7%9]:2121: "),
+        "{said:#?}"
+    );
+    assert!(
+        !said.complaints[0].contains("stands before it"),
+        "{said:#?}"
+    );
+}
+
 #[test]
 fn ports_that_a_start_would_not_get() {
     let check = Check::new();
@@ -131,7 +211,7 @@ fn ports_that_a_start_would_not_get() {
         "[\"0.0.0.0:0\"]",
         "[\"0.0.0.0:921\", \"127.0.0.1:2121\", \"0.0.0.0:2121\"]",
     );
-    let said = check.run_by(&mut alone("exec \"$@\""));
+    let said = check.run_by(&mut alone("exec \"$@\"", &[]));
     said.complains(
         69,
         &[
@@ -150,21 +230,21 @@ fn ports_that_a_start_would_not_get() {
         .replace("20000-20999", "2121-2122");
     let expected = "error: passive-ports 0.0.0.0:2121: 0.0.0.0:2121 stands before it";
     check
-        .run_by(&mut alone("exec \"$@\""))
+        .run_by(&mut alone("exec \"$@\"", &[]))
         .complains(69, &[expected]);
     // In a range of its own each session passes over it.
     check.replace("2121-2122", "2121-2220");
-    let said = check.run_by(&mut alone("exec \"$@\""));
+    let said = check.run_by(&mut alone("exec \"$@\"", &[]));
     said.complains(0, &[]);
     said.tells(&["passive-ports: 100 free of 100 that were tried, 100 in all"]);
     said.tells(&["passive-ports: 2121 among them"]);
     check.replace("2121-2220", "1024-65535");
     check
-        .run_by(&mut alone("exec \"$@\""))
+        .run_by(&mut alone("exec \"$@\"", &[]))
         .tells(&["passive-ports: ", " that were tried, 64512 in all"]);
     // Most are somebody else's.
     check.replace("1024-65535", "2000-2015");
-    let mut command = alone(HOLDER);
+    let mut command = alone(HOLDER, &[]);
     command
         .env("WORK", check.directory.path())
         .env("AT", "0.0.0.0:2007");
@@ -179,7 +259,7 @@ fn addresses_that_clients_cannot_reach() {
     check
         .replace("0.0.0.0:0", "127.0.0.1:0")
         .add("passive-address = \"203.0.113.7\"");
-    let said = check.run_by(&mut alone("exec \"$@\""));
+    let said = check.run_by(&mut alone("exec \"$@\"", &[]));
     said.complains(1, &["warning: listen: only this device can connect"]);
     let check = Check::new();
     check.add("passive-address = \"203.0.113.7\"");
