@@ -171,7 +171,7 @@ fn what_a_killed_server_leaves_is_what_it_promised() {
     // Of what a killed server had, a resume goes on behind 8 MiB only, which are few.
     let resumed =
         |outcomes: &BTreeMap<_, u32>| outcomes.get(&Recovered::Resumed).copied().unwrap_or(0);
-    while begun < uploads || (resumed(&outcomes) == 0 && begun < uploads * 4) {
+    while begun < uploads || (resumed(&outcomes) == 0 && begun < uploads * 20) {
         lives += 1;
         let mut server = Server::start_on(root, "", &[(USER, "\"full\"")]);
         let life = Life {
