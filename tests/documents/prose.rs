@@ -326,6 +326,33 @@ fn block<'a>(page: &'a str, language: &str) -> &'a str {
     rest.split_once("```").unwrap().0
 }
 
+/// What it quotes of the server is what the server says.
+#[test]
+fn the_page_of_clients_has_the_server_s_words() {
+    let mut code = String::new();
+    for name in files_below("src").iter().filter(|it| it.ends_with(".rs")) {
+        let lines: Vec<String> = text(name)
+            .lines()
+            .map(|line| line.trim_start().replace("\\\"", "\""))
+            .collect();
+        code += &lines.join("\n").replace("\\\n", "");
+    }
+    let page = text("CLIENTS.md");
+    for words in [
+        "The data connection must resume the control connection's TLS session",
+        ": switch that on in the client",
+        "as others did: tls-max = \"1.2\" helps",
+        "resumed another session's TLS session",
+        "The data connection ended without TLS close_notify",
+        "send AUTH TLS first",
+        "Too many sessions from your address",
+        "not finished in time",
+    ] {
+        assert!(page.contains(words), "CLIENTS.md: {words}");
+        assert!(code.contains(words), "the server does not say: {words}");
+    }
+}
+
 /// What a reader copies out of it is what `make clients` and tests run.
 #[test]
 fn the_page_of_clients_has_code_that_runs() {
