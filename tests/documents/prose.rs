@@ -326,6 +326,38 @@ fn block<'a>(page: &'a str, language: &str) -> &'a str {
     rest.split_once("```").unwrap().0
 }
 
+/// Links between the documents, and to pictures, lead somewhere.
+#[test]
+fn links_lead_to_files() {
+    let mut checked = 0;
+    let top = [
+        "ARCHITECTURE.md",
+        "BENCHMARKS.md",
+        "CHANGELOG.md",
+        "CLIENTS.md",
+        "CONTRIBUTING.md",
+        "FLEETS.md",
+        "README.md",
+        "SECURITY.md",
+    ];
+    let below = ["cross", "init", "tests"].map(files_below).concat();
+    let pages = below.into_iter().filter(|name| name.ends_with(".md"));
+    for name in top.map(str::to_owned).into_iter().chain(pages) {
+        let place = root().join(&name);
+        for link in text(&name).split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap();
+            if !link.is_empty() && !link.contains(":") {
+                assert!(
+                    place.parent().unwrap().join(link).exists(),
+                    "{name}: {link}"
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 10, "only {checked} links were checked");
+}
+
 /// What it quotes of the server is what the server says.
 #[test]
 fn the_page_of_clients_has_the_server_s_words() {
