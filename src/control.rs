@@ -193,7 +193,11 @@ impl ControlConnection {
             Ok(Received::End | Received::Fin | Received::Truncated) => Ok(true),
             Err(TlsError::Network(_)) => Err(Hangup::Network),
             Err(
-                TlsError::Protocol(_) | TlsError::Closed | TlsError::TimedOut | TlsError::Stopping,
+                TlsError::Protocol(_)
+                | TlsError::Closed
+                | TlsError::TimedOut
+                | TlsError::Silent
+                | TlsError::Stopping,
             ) => Err(Hangup::Tls),
         }
     }

@@ -209,9 +209,13 @@ impl Pending {
 
     fn check_time(&mut self) {
         let late = self.deadline().is_some_and(Deadline::is_past);
+        let error = match self.shown() {
+            Shown::Failure | Shown::Nothing => TlsError::Silent,
+            Shown::Hello | Shown::Resuming => TlsError::TimedOut,
+        };
         if let Link::Secured(_, handshake, _) = &mut self.link {
             if late && matches!(handshake, Handshake::Answering(_) | Handshake::Finishing(_)) {
-                *handshake = Handshake::Failed(TlsError::TimedOut);
+                *handshake = Handshake::Failed(error);
             }
         }
     }
@@ -229,12 +233,13 @@ impl Pending {
                 if stream.is_resumed() || settings.is_client(stream.client_certificate_der()) {
                     return Verdict::Ours(DataConnection::secured(stream));
                 }
+                // Whatever the policy, and so it is not the policy that is named.
+                if settings.saw_foreign_session() {
+                    return Verdict::Refused(Refused::Foreign);
+                }
                 match policy {
                     DataSession::Required => {
                         Verdict::Refused(Refused::NotResumed(stream.version()))
-                    }
-                    DataSession::Preferred if settings.saw_foreign_session() => {
-                        Verdict::Refused(Refused::Foreign)
                     }
                     DataSession::Preferred => Verdict::Ours(DataConnection::secured(stream)),
                 }

@@ -34,6 +34,7 @@ impl ServerPi<'_> {
             TlsError::Network(_)
             | TlsError::Protocol(_)
             | TlsError::Closed
+            | TlsError::Silent
             | TlsError::Stopping => failure
                 .error
                 .directive()

@@ -105,6 +105,8 @@ struct Manner {
     protection: Protection,
     /// Whether clear text is permitted to this client, TLS or not.
     plain: Option<PlainFrom>,
+    /// Whether the port is one where it could be.
+    explicit: bool,
     facts: Facts,
     login_failures: u8,
 }
@@ -147,6 +149,7 @@ impl Session {
             buffer_size_agreed: protection == Protection::Private,
             protection,
             plain,
+            explicit: protection == Protection::Clear,
             facts: Facts::ALL,
             login_failures: 0,
         };

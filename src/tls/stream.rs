@@ -32,6 +32,8 @@ pub enum TlsError {
     Closed,
     /// The handshake did not end in time.
     TimedOut,
+    /// It did not begin in time.
+    Silent,
     /// The server is stopping.
     Stopping,
 }
@@ -52,6 +54,7 @@ impl TlsError {
             | TlsError::Network(_)
             | TlsError::Closed
             | TlsError::TimedOut
+            | TlsError::Silent
             | TlsError::Stopping => None,
         }
     }
@@ -63,7 +66,7 @@ impl std::fmt::Display for TlsError {
             TlsError::Network(error) => write!(f, "{error}"),
             TlsError::Protocol(error) => write!(f, "{error}"),
             TlsError::Closed => f.write_str("closed by the peer"),
-            TlsError::TimedOut => f.write_str("not finished in time"),
+            TlsError::TimedOut | TlsError::Silent => f.write_str("not finished in time"),
             TlsError::Stopping => f.write_str("the server is stopping"),
         }
     }

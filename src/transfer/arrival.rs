@@ -133,10 +133,11 @@ impl Terms<'_> {
         TransferError::NoConnection(ports.first, ports.last)
     }
 
-    /// The key that ended a handshake's time, where it was not the fixed time for its beginning.
-    fn handshake_time(&self) -> Option<Directive> {
+    /// The key that ended a handshake's time, where it had `begun` or the fixed time for that is
+    /// longer.
+    fn handshake_time(&self, begun: bool) -> Option<Directive> {
         let is_shorter = self.config.tls_timeout.duration() < LONGEST_SILENCE;
-        is_shorter.then_some(Directive("tls-timeout"))
+        (begun || is_shorter).then_some(Directive("tls-timeout"))
     }
 }
 
@@ -188,7 +189,8 @@ fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused, observed
             .event(Level::Notice, "data-handshake-failed")
             .bytes("error", error.to_string().as_bytes())
             .decided_by(match error {
-                TlsError::TimedOut => terms.handshake_time(),
+                TlsError::TimedOut => terms.handshake_time(true),
+                TlsError::Silent => terms.handshake_time(false),
                 TlsError::Network(_)
                 | TlsError::Protocol(_)
                 | TlsError::Closed
@@ -196,8 +198,7 @@ fn report(terms: &Terms<'_>, endpoint: &DataEndpoint, reason: &Refused, observed
             })
             .send(),
         Refused::NotResumed(version) => {
-            let text = "it did not resume this session's TLS session, as data-session = \
-                        \"required\" in the configuration demands";
+            let text = "it did not resume this session's TLS session";
             let mut event = terms
                 .log
                 .event(Level::Warning, "data-connection-refused")
@@ -231,7 +232,7 @@ fn give_up(terms: &Terms<'_>, endpoint: &DataEndpoint, refused: TransferError) -
             .log
             .event(Level::Notice, "data-handshake-failed")
             .bytes("error", b"not finished in time")
-            .decided_by(terms.handshake_time())
+            .decided_by(terms.handshake_time(endpoint.is_spoken_to()))
             .send();
         return if refused == terms.no_connection() {
             TransferError::Handshake

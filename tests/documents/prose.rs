@@ -326,6 +326,65 @@ fn block<'a>(page: &'a str, language: &str) -> &'a str {
     rest.split_once("```").unwrap().0
 }
 
+/// Links between the documents, and to pictures, lead somewhere.
+#[test]
+fn links_lead_to_files() {
+    let mut checked = 0;
+    let top = [
+        "ARCHITECTURE.md",
+        "BENCHMARKS.md",
+        "CHANGELOG.md",
+        "CLIENTS.md",
+        "CONTRIBUTING.md",
+        "FLEETS.md",
+        "README.md",
+        "SECURITY.md",
+    ];
+    let below = ["cross", "init", "tests"].map(files_below).concat();
+    let pages = below.into_iter().filter(|name| name.ends_with(".md"));
+    for name in top.map(str::to_owned).into_iter().chain(pages) {
+        let place = root().join(&name);
+        for link in text(&name).split("](").skip(1) {
+            let link = link.split([')', '#']).next().unwrap();
+            if !link.is_empty() && !link.contains(":") {
+                assert!(
+                    place.parent().unwrap().join(link).exists(),
+                    "{name}: {link}"
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 10, "only {checked} links were checked");
+}
+
+/// What it quotes of the server is what the server says.
+#[test]
+fn the_page_of_clients_has_the_server_s_words() {
+    let mut code = String::new();
+    for name in files_below("src").iter().filter(|it| it.ends_with(".rs")) {
+        let lines: Vec<String> = text(name)
+            .lines()
+            .map(|line| line.trim_start().replace("\\\"", "\""))
+            .collect();
+        code += &lines.join("\n").replace("\\\n", "");
+    }
+    let page = text("CLIENTS.md");
+    for words in [
+        "The data connection must resume the control connection's TLS session",
+        ": switch that on in the client",
+        "as others did: tls-max = \"1.2\" helps",
+        "resumed another session's TLS session",
+        "The data connection ended without TLS close_notify",
+        "send AUTH TLS first",
+        "Too many sessions from your address",
+        "not finished in time",
+    ] {
+        assert!(page.contains(words), "CLIENTS.md: {words}");
+        assert!(code.contains(words), "the server does not say: {words}");
+    }
+}
+
 /// What a reader copies out of it is what `make clients` and tests run.
 #[test]
 fn the_page_of_clients_has_code_that_runs() {

@@ -2,6 +2,7 @@
 //! else changed, the same client gets through.
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::sync::Mutex;
 use std::thread;
@@ -10,9 +11,10 @@ mod attempts;
 
 use crate::active::no_passive_port;
 use crate::client::Client;
-use crate::harness::{Server, PASSWORD, USER};
+use crate::harness::{Family, Port, Server, PASSWORD, USER};
 use crate::reload::secured;
-use crate::tls::Version;
+use crate::shared_breakers::hello;
+use crate::tls::{client_config, connect, Version};
 
 use attempts::{
     after_guesses, cut_upload, late_command, late_data, late_data_handshake, late_handshake,
@@ -396,6 +398,37 @@ fn passive_ports_are_named() {
     let server = Server::start("");
     Client::ready(&server, Version::V13).expect("EPSV", 229);
     drop(taken);
+}
+
+/// Data connections of an implicit port are private with `plain-from` too.
+#[test]
+fn no_key_makes_an_implicit_port_clear() {
+    let server = Server::start("plain-from = [\"127.0.0.1\"]");
+    let config = client_config(Version::V13);
+    let mut client = Client::logged_in(&server, Port::Implicit, Family::V4, &config);
+    client.expect("PROT C", 534);
+    client.expect("QUIT", 221);
+    server.wait_for_log(&["info: closed"]);
+    let log = server.log();
+    assert!(!log.contains("directive="), "{log}");
+}
+
+/// Five seconds to begin are fixed; who has begun goes by `tls-timeout`.
+#[test]
+fn a_data_handshake_that_stops_names_its_time() {
+    let server = Server::start("tls-timeout = \"5500ms\"\ndata-timeout = \"60s\"");
+    let [mut silent, mut stopping] = [(); 2].map(|()| Client::ready(&server, Version::V13));
+    let _nothing = connect(None, silent.passive());
+    let mut some = connect(None, stopping.passive());
+    some.write_all(&hello()).unwrap();
+    silent.send(b"LIST\r\n");
+    stopping.expect("LIST", 150);
+    silent.expect_reply(150);
+    silent.expect_reply(522);
+    stopping.expect_reply(522);
+    let failed = |session: &str| server.wait_for_log(&["data-handshake-failed", session]);
+    assert!(failed("session=1 ").ends_with("error=\"not finished in time\""));
+    assert!(failed("session=2 ").ends_with(" directive=tls-timeout"));
 }
 
 /// A stranger who sends the same over and over is one line.

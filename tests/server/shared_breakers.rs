@@ -134,7 +134,7 @@ fn many_hellos_of_others_are_not_in_the_client_s_way() {
 }
 
 /// A ClientHello that resumes nothing.
-fn hello() -> Vec<u8> {
+pub fn hello() -> Vec<u8> {
     let config = client_config(Version::V13);
     let name = "localhost".try_into().unwrap();
     let mut tls = rustls::ClientConnection::new(config, name).unwrap();

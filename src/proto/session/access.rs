@@ -204,8 +204,14 @@ impl Manner {
                 self.protection = Protection::Clear;
                 Reply::new(200, "Data connections are in clear text.")
             }
-            ProtLevel::Clear => Reply::new(534, "Data connections stay private: send PROT P.")
-                .because(Directive::PLAIN_FROM),
+            ProtLevel::Clear => {
+                let reply = Reply::new(534, "Data connections stay private: send PROT P.");
+                if self.explicit {
+                    reply.because(Directive::PLAIN_FROM)
+                } else {
+                    reply
+                }
+            }
             ProtLevel::SafeOrConfidential => Reply::new(536, "TLS knows PROT P only."),
             ProtLevel::Unknown => Reply::new(504, "This server knows PROT P."),
         }

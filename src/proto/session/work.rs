@@ -191,13 +191,12 @@ fn conclude(channel: Channel, mut manner: Manner, verdict: Verdict, welcome: Rep
         Verdict::Refused | Verdict::Waiting => {
             manner.login_failures = manner.login_failures.saturating_add(1);
             if manner.login_failures >= LOGIN_FAILURES {
-                return Step::Close(
-                    Reply::new(
-                        530,
-                        "Login failed too often, closing: check name and password.",
-                    ),
-                    Hangup::LoginFailures,
-                );
+                let text = if verdict == Verdict::Waiting {
+                    "Too many failed logins, closing: wait (login-penalty)."
+                } else {
+                    "Login failed too often, closing: check name and password."
+                };
+                return Step::Close(Reply::new(530, text), Hangup::LoginFailures);
             }
             if verdict == Verdict::Waiting {
                 Reply::new(530, "Too many failed logins; wait (login-penalty).")

@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use rustix::fs::StatFs;
+use rustix::io::Errno;
 
 use super::super::{from_errno, sync};
 use crate::proto::outcome::{FileError, FileErrorKind};
@@ -37,8 +38,7 @@ impl Room {
         let (available, is_fat) = available(file)?;
         let above = match available {
             Some(available) if keep_free > 0 => {
-                let usable = available.saturating_add(reusable);
-                Some(usable.checked_sub(keep_free).ok_or_else(full)?)
+                Some(above(available.saturating_add(reusable), keep_free)?)
             }
             Some(_) | None => None,
         };
@@ -127,6 +127,14 @@ pub(in crate::root) fn free_bytes(found: &StatFs) -> Option<u64> {
     has_blocks.then_some(free)
 }
 
+/// What of `usable` bytes is above the floor. Where there are none, it is not the floor that refuses.
+fn above(usable: u64, keep_free: u64) -> Result<u64, FileError> {
+    match usable.checked_sub(keep_free) {
+        None if usable == 0 => Err(from_errno(Errno::NOSPC)),
+        above => above.ok_or_else(full),
+    }
+}
+
 fn full() -> FileError {
     FileError::new(FileErrorKind::NoSpace)
 }
@@ -168,6 +176,16 @@ mod tests {
                 "{above}"
             );
         }
+    }
+
+    /// An error with an errno is not laid to `keep-free`.
+    #[test]
+    fn a_full_file_system_is_not_the_floor_s_doing() {
+        let errno = |usable| above(usable, 1 << 20).unwrap_err().errno;
+        assert_eq!(errno(0), Errno::NOSPC.raw_os_error());
+        assert_eq!(errno(1), 0);
+        assert_eq!(above(1 << 20, 1 << 20), Ok(0));
+        assert_eq!(above(0, 0), Ok(0));
     }
 
     #[test]
