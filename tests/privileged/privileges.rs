@@ -217,7 +217,7 @@ fn files_that_a_reload_could_not_read() {
     let key = setup.path("key.pem");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
     let warnings = |setup: &Setup| {
-        let finished = setup.run(ftpsd(setup, "").arg("-t"));
+        let finished = setup.run(ftpsd(setup, "").args(["-t", "-F"]));
         assert_eq!(finished.status.code(), Some(1), "{}", finished.stderr);
         let lines = finished.stderr.lines();
         let reload = lines.filter(|line| line.contains("a reload will fail"));
