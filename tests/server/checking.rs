@@ -185,7 +185,7 @@ fn one_mistake_does_not_hide_the_next() {
     for (place, expected) in [
         &*format!("{}: not PEM", chain.display()),
         &format!("pid-file: {} holds something else", pid.display()),
-        "error: listen-implicit 192.0.2.77:0: Cannot assign requested address",
+        "(os error 99): no interface has this address now",
         &format!("listen-implicit {address}: taken"),
         "warning: passive-address 127.0.0.2: only this device",
         "warning: log: /nowhere",
