@@ -231,19 +231,22 @@ fn waiting_has_an_end() {
     let codes: Vec<u16> = clients[1..].iter_mut().map(|it| it.reply().code).collect();
     assert!(begun.elapsed() >= WAITING - Duration::from_secs(1));
     assert!(begun.elapsed() < WAITING * 3, "{:?}", begun.elapsed());
-    assert_eq!(codes[0], 229);
-    assert_eq!(codes[5..], [425, 425], "{codes:?}");
+    // A place every two seconds makes five in ten; whose end comes in the same moment as the fifth is
+    // anybody's.
+    assert_eq!(codes[..4], [229; 4], "{codes:?}");
     let refused = codes.iter().filter(|code| **code == 425).count();
+    assert!(refused >= 2, "{codes:?}");
     assert_eq!(
         codes.iter().filter(|code| **code == 229).count(),
         7 - refused
     );
     server.wait_for_count("warning: no-passive-port session=", refused);
     // Whoever asks again gets it.
-    for client in &mut clients[..5] {
+    let last = codes.iter().rposition(|code| *code == 425).unwrap() + 1;
+    let mut last = clients.remove(last);
+    for client in &mut clients {
         client.expect("QUIT", 221);
     }
-    let last = clients.last_mut().unwrap();
     last.expect("RETR file", 425);
     assert_eq!(last.retrieve("RETR file"), b"content");
 }
