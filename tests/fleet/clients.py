@@ -10,20 +10,13 @@ import subprocess
 import sys
 import time
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../clients/python"))
+from by_ftplib import FTPS  # noqa: E402
+
 KINDS = ("curl-epsv", "curl-pasv", "curl-pasv-trusting", "python-pasv", "python-pasv-trusting", "python-epsv", "lftp")
 CURL = {"curl-epsv": (), "curl-pasv": ("--disable-epsv",),
         "curl-pasv-trusting": ("--disable-epsv", "--no-ftp-skip-pasv-ip")}
 SIZE = 300_000
-
-
-class FTPS(ftplib.FTP_TLS):
-    """README's class, which goes on with the session of the control connection."""
-
-    def ntransfercmd(self, cmd, rest=None):
-        data, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
-        if self._prot_p:
-            data = self.context.wrap_socket(data, server_hostname=self.host, session=self.sock.session)
-        return data, size
 
 
 class Extended(FTPS):

@@ -7,23 +7,17 @@ import io
 import os
 import socket
 import ssl
+import sys
 import time
 
 from server import PASSWORD, USER
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../clients/python"))
+from by_ftplib import FTPS  # noqa: E402
+
 # Each visit comes from another address of these networks, as penalties and shares go by address.
 COMMON, ENGINEER = "127.8", "127.9"
 COUNT = 0
-
-
-class FTPS(ftplib.FTP_TLS):
-    """Data connections resume the control connection's session; CLIENTS.md has this class."""
-
-    def ntransfercmd(self, cmd, rest=None):
-        data, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
-        if self._prot_p:
-            data = self.context.wrap_socket(data, server_hostname=self.host, session=self.sock.session)
-        return data, size
 
 
 def context(server=None, version=None):

@@ -65,4 +65,5 @@ def main():
     ftp.quit()
 
 
-main()
+if __name__ == "__main__":
+    main()

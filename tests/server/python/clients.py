@@ -3,37 +3,14 @@
 Arguments of every script here: explicit or implicit, host, port, certificate file, TLS version
 (1.2, 1.3 or any).
 """
-import ftplib
+import os
 import ssl
 import sys
 
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../clients/python"))
+from by_ftplib import FTPS as Reusing, implicit  # noqa: E402
 
-class Reusing(ftplib.FTP_TLS):
-    """Data connections resume the control connection's TLS session."""
-
-    def ntransfercmd(self, cmd, rest=None):
-        conn, size = ftplib.FTP.ntransfercmd(self, cmd, rest)
-        if self._prot_p:
-            conn = self.context.wrap_socket(
-                conn, server_hostname=self.host, session=self.sock.session
-            )
-        return conn, size
-
-
-class ReusingImplicit(Reusing):
-    """TLS from the first byte."""
-
-    _socket = None
-
-    @property
-    def sock(self):
-        return self._socket
-
-    @sock.setter
-    def sock(self, value):
-        if value is not None and not isinstance(value, ssl.SSLSocket):
-            value = self.context.wrap_socket(value, server_hostname=self.host)
-        self._socket = value
+ReusingImplicit = implicit(Reusing)
 
 
 def connect(kind=None, encoding="utf-8"):
